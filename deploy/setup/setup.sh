@@ -138,3 +138,4 @@ if [ -z "${SETUP_LOCKED:-}" ] && command -v flock >/dev/null 2>&1; then
 fi
 install_missing
 make_venv
+"$venv/bin/python" deploy/proto/build.py
