@@ -1,0 +1,1 @@
+"""Libraries shared by all services; each knows nothing about any of them."""
