@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../../requirements"
 for name in uv runtime dev; do
-    ../.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+    ../.venv/bin/uv pip compile -q --system-certs --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --no-header ${UPGRADE:+--upgrade} \
         "$name.in" -o "$name.txt"
 done

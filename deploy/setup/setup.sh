@@ -89,7 +89,7 @@ setup:   apt-get update && apt-get install -y --no-install-recommends$missing"
     say "installing Debian packages:$missing"
     log=build/apt.log
     export DEBIAN_FRONTEND=noninteractive
-    # Services that a package would start at once (dockerd) stay stopped: tests start their own.
+    # Where no service manager runs, dockerd stays stopped after its install: tests start their own.
     # shellcheck disable=SC2086
     if ! { apt-get update -q && RUNLEVEL=1 apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
@@ -122,9 +122,11 @@ make_venv() {
     fi
     say "installing Python packages (requirements/$tier.txt)"
     log=build/pip.log
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt >"$log" 2>&1 ||
+    # An install that is cut short must not look finished to the next run.
+    for stamp in "$venv"/.setup-*; do if [ -f "$stamp" ]; then echo unfinished >"$stamp"; fi; done
+    PIP_CERT="${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}" "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt >"$log" 2>&1 ||
         { tail -n 20 "$log" >&2; die "pip could not install uv (whole output in $log)"; }
-    VIRTUAL_ENV="$root/$venv" "$venv/bin/uv" pip sync -q --require-hashes "requirements/$tier.txt" >"$log" 2>&1 ||
+    VIRTUAL_ENV="$root/$venv" "$venv/bin/uv" pip sync -q --system-certs --require-hashes "requirements/$tier.txt" >"$log" 2>&1 ||
         { tail -n 20 "$log" >&2; die "the packages of requirements/$tier.txt could not be installed (whole output in $log)"; }
     printf '%s\n%s\n' "$root" "$root/libs/pb" >"$venv/lib/python3.11/site-packages/junglegrid_roots.pth"
     fingerprint runtime >"$venv/.setup-runtime"
@@ -134,7 +136,7 @@ make_venv() {
 mkdir -p build
 if [ -z "${SETUP_LOCKED:-}" ] && command -v flock >/dev/null 2>&1; then
     # Two set-ups of one checkout at once would trip over each other.
-    SETUP_LOCKED=1 exec flock build/setup.lock "$0" "$@"
+    SETUP_LOCKED=1 exec flock build/setup.lock "$root/deploy/setup/setup.sh" "$@"
 fi
 install_missing
 make_venv
