@@ -1,6 +1,6 @@
 """What a running part says about itself: logs, metrics and traces."""
 
 from libs.telemetry import metrics, trace
-from libs.telemetry.logs import logger, setup
+from libs.telemetry.logs import debugging, logger, setup
 
-__all__ = ["logger", "metrics", "setup", "trace"]
+__all__ = ["debugging", "logger", "metrics", "setup", "trace"]

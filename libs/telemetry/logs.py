@@ -11,11 +11,15 @@ import structlog
 from libs.telemetry import trace
 from libs.telemetry.redaction import redact
 
+_level = logging.INFO
+
 
 def setup(service: str, level: str = "info", json: bool | None = None) -> None:
     """Sends logs of this process to stderr. `json=None` picks JSON unless stderr is a terminal."""
+    global _level  # noqa: PLW0603 - the log configuration belongs to the process
     as_json = not sys.stderr.isatty() if json is None else json
     number = logging.getLevelNamesMapping()[level.upper()]
+    _level = number
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -34,9 +38,14 @@ def setup(service: str, level: str = "info", json: bool | None = None) -> None:
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`; made before `setup` it still follows it."""
-    found: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger whose lines carry `component=name`; made before `setup` it still follows it."""
+    found: structlog.typing.FilteringBoundLogger = structlog.get_logger(component=name)
     return found
+
+
+def debugging() -> bool:
+    """True when debug lines are wanted; cheaper than asking a logger on a hot path."""
+    return _level <= logging.DEBUG
 
 
 def _renderer(as_json: bool) -> Any:
@@ -62,5 +71,5 @@ def _add_trace(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        line = structlog.get_logger(logger=record.name)
+        line = structlog.get_logger(component=record.name)
         line.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
