@@ -84,9 +84,9 @@ lock: ## Pin requirements/*.in again, with hashes
 	@$(DEV)
 	@deploy/setup/lock.sh
 
-pre-commit: ## Run the fast checks on what is staged (add HOOK=1 to run them at every commit)
+pre-commit: ## Run the fast checks on every file (HOOK=1: at every commit from now on)
 	@$(DEV)
-	@$(if $(HOOK),$(BIN)/pre-commit install,$(BIN)/pre-commit run)
+	@$(BIN)/pre-commit $(if $(HOOK),install,run --all-files)
 
 clean: ## Remove what was built; keeps .venv and the grid's home
 	@rm -rf build libs/pb dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

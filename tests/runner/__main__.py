@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import sysconfig
@@ -54,7 +55,7 @@ def check_steps() -> list[Step]:
     image = ["build/protos/grid.binpb", "--path", "junglegrid"]
     unit = [f"tests/{name}" for name in suites.IN_CHECK]
     return [
-        Step("unit", pytest_command(unit, "-q", "-n", "logical", "--durations=5")),
+        Step("unit", pytest_command(unit, "-n", "logical", "--durations=5")),
         Step("typecheck", [tool("mypy"), *code]),
         Step("imports", [sys.executable, "-m", "tests.architecture.import_rules"]),
         Step("format", [tool("ruff"), "format", "--check", "."]),
@@ -109,7 +110,9 @@ def within(name: str, seconds: float, seconds_max: float) -> Outcome:
 
 
 def conclude(outcomes: list[Outcome]) -> int:
-    """Print the table of steps, then pytest's closing lines and their sum."""
+    """Record the seconds, print the table of steps, then pytest's closing lines and their sum."""
+    seconds = {outcome.name: round(outcome.seconds, 2) for outcome in outcomes}
+    (ROOT / "build" / "seconds.json").write_text(json.dumps(seconds, indent=2) + "\n")
     print("\n" + "\n".join(outcome.line() for outcome in outcomes))
     closings = [line for outcome in outcomes if (line := suites.closing_line(outcome.output))]
     print("\n".join(closings))
