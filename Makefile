@@ -73,7 +73,7 @@ typecheck: ## mypy --strict
 
 proto-accept: ## Make the present contracts the baseline: NOTE="what changed and why"
 	@$(DEV)
-	@$(PYTHON) deploy/proto/baseline.py accept --note "$(NOTE)"
+	@$(PYTHON) deploy/proto/baseline.py accept --note "$${NOTE:-}"
 
 openapi: ## Write the public API's OpenAPI document to build/openapi.json
 	@$(DEV)
