@@ -26,8 +26,8 @@ class Scope:
     request_id: str
     principal: Principal | None = None
     deadline: float | None = None
-    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
-    bearer: str | None = None
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
+    bearer: str | None = field(default=None, repr=False)
 
 
 current: ContextVar[Scope | None] = ContextVar("rpc_scope", default=None)

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 
@@ -190,7 +190,7 @@ def deadline(unary_seconds: float) -> Interceptor:
 
     def interceptor(method: Method, inner: Step) -> Step:
         async def step(call: Call) -> Any:
-            left = call.grpc.time_remaining()
+            left = cast("float | None", call.grpc.time_remaining())  # the stubs forget the None
             if left is not None:
                 if left <= 0:
                     raise DeadlineExceeded("the deadline had passed when the call arrived")
