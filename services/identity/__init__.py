@@ -1,0 +1,1 @@
+"""Identity: accounts, workspaces and the keys that act for them."""
