@@ -1,0 +1,1 @@
+"""The public door: HTTP and JSON outside, gRPC and protobuf inside."""

@@ -1,0 +1,1 @@
+"""A descriptor-driven HTTP/JSON to gRPC engine. It knows protos and our options, no business."""
