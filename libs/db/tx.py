@@ -1,0 +1,90 @@
+"""What a unit of work is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Executable, Insert, Inspector, MetaData, inspect
+
+from libs.clock import Clock
+from libs.db.outbox import OutboxEvent, outbox_row
+
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Hook = Callable[[], None]
+
+
+class Tx:
+    """One unit of work, valid only inside the function it was given to.
+
+    It is synchronous on purpose: what cannot await cannot hold a lock while a network answers.
+    Build statements once, at module level, with `bindparam`: a statement that is built anew for
+    every call costs three times its execution.
+    """
+
+    __slots__ = ("_clock", "_connection", "_now", "_open", "_outbox", "events", "hooks")
+
+    def __init__(self, connection: Connection, clock: Clock, outbox: Insert | None) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._outbox = outbox
+        self._now: datetime | None = None
+        self._open = True
+        self.events: list[OutboxEvent] = []
+        self.hooks: list[Hook] = []
+
+    def execute(
+        self, statement: Executable, parameters: Parameters | None = None
+    ) -> CursorResult[Any]:
+        """Runs a SQLAlchemy Core statement. Rows must be fetched before the function returns."""
+        self._check()
+        return self._connection.execute(statement, parameters)
+
+    def now(self) -> datetime:
+        """The database's time, the same for the whole function. SQLite has the injected clock."""
+        self._check()
+        if self._now is None:
+            self._now = self._clock.now()
+        return self._now
+
+    def emit(self, event: OutboxEvent) -> None:
+        """Tells a fact: its outbox row is in this commit, the bus gets it afterwards."""
+        self._check()
+        if self._outbox is None:
+            raise RuntimeError("emit needs libs.db.outbox_tables in the metadata, and a write")
+        self.events.append(event)
+
+    def after_commit(self, hook: Hook) -> None:
+        """Runs `hook` on the event loop once the commit is durable; not at all otherwise. A hint
+        only: a process that dies in between never runs it."""
+        self._check()
+        self.hooks.append(hook)
+
+    def create_all(self, metadata: MetaData) -> None:
+        """Creates the tables and indexes of `metadata`; for migrations."""
+        self._check()
+        metadata.create_all(self._connection, checkfirst=False)
+
+    def has_table(self, name: str) -> bool:
+        """True when the store has a table of that name."""
+        return self.inspector().has_table(name)
+
+    def inspector(self) -> Inspector:
+        """The schema as the store has it; for migrations and their tests."""
+        self._check()
+        return inspect(self._connection)
+
+    def flush(self) -> None:
+        """Writes the outbox rows; the database calls it when the function has returned."""
+        if self.events and self._outbox is not None:
+            now = self.now()
+            self._connection.execute(self._outbox, [outbox_row(e, now) for e in self.events])
+
+    def close(self) -> None:
+        """Ends its validity; the database calls it."""
+        self._open = False
+
+    def _check(self) -> None:
+        if not self._open:
+            raise RuntimeError("a Tx was used outside the function that it was given to")
