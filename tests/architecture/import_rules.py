@@ -20,7 +20,7 @@ Contract = dict[str, str | bool | list[str]]
 # Highest first; a room may import those below it, and rooms of one line not each other.
 ROOM_LAYERS = [
     "(module)",
-    "(rpc) | (consumers) | (loops)",
+    "(rpc) | (consumers) | (loops) | (clients)",
     "(service) | (convert)",
     "(repository)",
     " | ".join(f"({room})" for room in EXTRA_ROOMS),
@@ -28,7 +28,7 @@ ROOM_LAYERS = [
     "(errors) | (config)",
     "(migrations)",
 ]
-DOORS = ("rpc", "consumers", "loops")
+DOORS = ("rpc", "consumers", "loops", "clients")
 WIRE = ["google", "grpc", "junglegrid", "buf"]
 CLIENTS = ["aiokafka", "boto3", "aiohttp"]
 # Room -> what it must not reach, not even through another module of ours.
