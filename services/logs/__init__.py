@@ -1,0 +1,1 @@
+"""Logs of jobs: ordered ingest, cursor reads, tails and the live stream."""
