@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from libs.config.environment import Override
 from libs.config.load import ConfigError
 
 _VARIABLE = re.compile(r"\{([a-z][a-z_]*)\}")
@@ -31,6 +32,9 @@ def read_toml(path: Path | str, variables: Mapping[str, str]) -> dict[str, Any]:
 
 def _filled(value: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(value, str):
+        alone = _VARIABLE.fullmatch(value)
+        if alone is not None and alone[1] in variables:
+            return Override(variables[alone[1]])  # port = "{port}" is a number where one is wanted
         return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)
     if isinstance(value, dict):
         return {key: _filled(item, variables) for key, item in value.items()}

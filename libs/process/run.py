@@ -26,14 +26,16 @@ async def run(
     stop_seconds: float = 5.0,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Starts `parts` in order, calls `ready`, and serves until SIGINT, SIGTERM or `stop`.
+    """Starts `parts` in order, calls `ready`, and serves until SIGINT or SIGTERM; or, when the
+    caller gives `stop` and so keeps the signals to itself, until that is set.
 
     Then stops them in reverse, each within `stop_seconds`. A failing start stops what has started
     and raises its error; a part that dies while serving stops everything and raises PartFailed. A
     second signal ends the process at once.
     """
     ending = stop or asyncio.Event()
-    _listen(ending)
+    if stop is None:
+        _listen(ending)
     started: list[Part] = []
     try:
         for part in parts:
@@ -45,7 +47,8 @@ async def run(
         await _serve(started, ending)
     finally:
         await _stop_all(started, stop_seconds)
-        _ignore()
+        if stop is None:
+            _ignore()
 
 
 def _listen(ending: asyncio.Event) -> None:

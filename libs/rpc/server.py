@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import os
 import stat
@@ -44,7 +45,10 @@ OPTIONS: list[tuple[str, int]] = [
 
 
 class AddressInUse(OSError):
-    """Another process listens there; the message is fit for a person."""
+    """The address cannot be bound; `strerror` is fit for a person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.EADDRINUSE, message)
 
 
 class Server:

@@ -63,14 +63,14 @@ def _renderer(as_json: bool) -> Any:
 
 
 def _add_service(service: str) -> Any:
-    def add(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    def add(_: Any, __: str, event: Any) -> Any:
         event.setdefault("service", service)
         return event
 
     return add
 
 
-def _add_trace(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace(_: Any, __: str, event: Any) -> Any:
     traceparent = trace.current_traceparent()
     if traceparent is not None:
         event.setdefault("trace_id", trace.trace_id(traceparent))

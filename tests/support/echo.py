@@ -54,7 +54,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
 
 
 _pool = descriptor_pool.Default()
-_pool.Add(_file())  # type: ignore[no-untyped-call]
+_pool.Add(_file())
 Text: Any = message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{PACKAGE}.Text"))
 ECHO = f"{PACKAGE}.EchoService"
 INTERNAL = f"{PACKAGE}.EchoInternalService"

@@ -106,6 +106,12 @@ def test_variables_fill_strings_at_any_depth_and_others_stay(tmp_path: Path) -> 
     }
 
 
+def test_a_variable_alone_takes_the_fields_type(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[inner]\nsize = "{port}"\n')
+    assert load("inner", Inner, read_toml(path, {"port": "8080"})) == Inner(8080)
+
+
 def test_a_missing_or_broken_file_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         read_toml(tmp_path / "none.toml", {})

@@ -232,7 +232,7 @@ async def test_the_node_listener_denies_every_method_it_does_not_serve(grid: Gri
         with pytest.raises(PermissionDenied):
             await call(Text())
     channel = grpc.aio.insecure_channel(grid.node_address)
-    reflect = channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/X")
+    reflect: Any = channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/X")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await reflect(b"")
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -429,6 +429,6 @@ async def test_sockets_are_private_and_tools_answer(grid: Grid) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     async with grpc.aio.insecure_channel(grid.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         reply = await stub.Check(health_pb2.HealthCheckRequest(service=ECHO))
     assert reply.status == health_pb2.HealthCheckResponse.SERVING

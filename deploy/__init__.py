@@ -1,0 +1,1 @@
+"""How the grid is set up, put together and started."""
