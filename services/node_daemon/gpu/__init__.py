@@ -1,0 +1,1 @@
+"""Where the daemon learns which GPUs this machine has."""

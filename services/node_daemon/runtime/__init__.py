@@ -1,0 +1,1 @@
+"""Ways to run one attempt on this machine, behind the port in `port.py`."""
