@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -119,7 +119,7 @@ class LogsService:
 
     async def follow(
         self, tenant: Tenant, job_id: str, cursor: int, only: Stream | None
-    ) -> AsyncIterator[Update]:
+    ) -> AsyncGenerator[Update]:
         """Status, entries after `cursor`, beats, and the end, which comes after every entry.
         Raises NotFound before the first update."""
         log = await self._known(tenant, job_id)
