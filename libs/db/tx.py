@@ -36,7 +36,7 @@ class Tx:
 
     def execute(
         self, statement: Executable, parameters: Parameters | None = None
-    ) -> CursorResult[Any]:
+    ) -> CursorResult[*tuple[Any, ...]]:
         """Runs a SQLAlchemy Core statement. Rows must be fetched before the function returns."""
         self._check()
         return self._connection.execute(statement, parameters)
