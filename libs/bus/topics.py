@@ -50,7 +50,7 @@ def _generated(topic: str) -> type[Message]:
 
 
 def facts(topic: str) -> dict[str, str]:
-    """The facts that the topic's message may carry: field of its oneof `fact` -> full name of its message."""
+    """The facts of a topic: field of its oneof `fact` -> full name of the field's message."""
     oneof = message_class(topic).DESCRIPTOR.oneofs_by_name[FACT]
     return {f.name: f.message_type.full_name for f in oneof.fields if f.message_type}
 
