@@ -64,8 +64,8 @@ def command(home: Path, options: NodeOptions) -> list[str]:
     if options.runtime == "sandbox" and os.geteuid() != 0 and not options.insecure_sandbox:
         raise NodeUnavailable(
             "The sandbox needs root: without it there are no per-job user ids, no cgroup limits "
-            "and no size-limited workspaces.\nRun as root, or use GRID_RUNTIME=docker, or accept the "
-            "missing layers for jobs you trust: GRID_INSECURE_SANDBOX=1 make up"
+            "and no size-limited workspaces.\nRun as root, or use GRID_RUNTIME=docker, or accept "
+            "the missing layers for jobs you trust: GRID_INSECURE_SANDBOX=1 make up"
         )
     arguments = ["services.node_daemon", "--grid", f"unix:{home}/node.sock"]
     arguments += ["--home", str(home / _FOLDER), "--runtime", options.runtime]
