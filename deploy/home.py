@@ -36,11 +36,15 @@ class HomeLock:
 
     def take(self) -> None:
         """Raises HomeInUse when the home is taken."""
-        if self._target == "all":
-            self._lock("grid.lock", fcntl.LOCK_EX)
-        else:
-            self._lock("grid.lock", fcntl.LOCK_SH)
-            self._lock(f"{self._target}.lock", fcntl.LOCK_EX)
+        try:
+            if self._target == "all":
+                self._lock("grid.lock", fcntl.LOCK_EX)
+            else:
+                self._lock("grid.lock", fcntl.LOCK_SH)
+                self._lock(f"{self._target}.lock", fcntl.LOCK_EX)
+        except HomeInUse:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Lets others in; for tests, since the end of the process does the same."""

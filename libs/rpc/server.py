@@ -193,9 +193,7 @@ class _Registrar:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         wrapped = {name: self._wrap(service, name, each) for name, each in handlers.items()}
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, wrapped),)
-        )
+        self._server.add_registered_method_handlers(service, wrapped)
         self.names.append(service)
 
 

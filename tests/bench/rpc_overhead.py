@@ -1,0 +1,124 @@
+"""What the interceptors cost: unary calls per server CPU second over a unix socket.
+
+`python -m tests.bench.rpc_overhead` runs two servers as children, one with our server, channel
+metadata and interceptor list, one with bare grpc.aio; loads them in turn, A B A B, from this
+process with the same bare client, and prints calls per CPU second of the server and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import psutil
+import uvloop
+
+from libs.rpc import InternalAuthenticator, Principal, Server, Signer, Verifier
+from libs.rpc.interceptors import default_interceptors
+from tests.support.echo import EchoStub, Text, add_echo
+
+KEY = b"k" * 32
+ROUNDS = 5
+
+
+class Echo:
+    async def Say(self, request: Any, _: Any) -> Any:
+        return request
+
+
+async def serve(kind: str, address: str) -> None:
+    if kind == "full":
+        chain = default_interceptors(InternalAuthenticator(Verifier(KEY)))
+        full = Server(address, [(add_echo, Echo())], chain)
+        await full.start()
+    else:
+        bare = grpc.aio.server()
+        add_echo(Echo(), bare)
+        bare.add_insecure_port(address)
+        await bare.start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+async def load(address: str, calls: int, at_once: int) -> None:
+    """`calls` unary calls with the metadata that one of our services sends."""
+    user = Principal("user", "key_1", "ws_1", frozenset({"echo:say"}), actor="gateway")
+    metadata = (
+        ("x-request-id", "req_0123456789abcdef01234567"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+        ("jg-principal-bin", Signer(KEY).sign(user)),
+    )
+    request = Text(value="hello", many=["one", "two"])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = EchoStub(channel)
+
+        async def worker(count: int) -> None:
+            for _ in range(count):
+                await stub.Say(request, metadata=metadata, timeout=10)
+
+        await asyncio.gather(*(worker(calls // at_once) for _ in range(at_once)))
+
+
+async def measure(calls: int, at_once: int) -> dict[str, list[float]]:
+    rates: dict[str, list[float]] = {"bare": [], "full": []}
+    with tempfile.TemporaryDirectory(prefix="jg") as folder:
+        servers = {}
+        for kind in rates:
+            address = f"unix:{Path(folder)}/{kind}.sock"
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.bench.rpc_overhead", "--serve", kind),
+                *("--address", address),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            await process.stdout.readline()
+            servers[kind] = (process, address)
+            await load(address, 500, at_once)
+        try:
+            for _ in range(ROUNDS):
+                for kind, (process, address) in servers.items():
+                    before = cpu_seconds(process.pid)
+                    await load(address, calls, at_once)
+                    rates[kind].append(calls / (cpu_seconds(process.pid) - before))
+        finally:
+            for process, _ in servers.values():
+                process.terminate()
+                await process.wait()
+    return rates
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def report(rates: dict[str, list[float]]) -> None:
+    for kind, found in rates.items():
+        print(f"{kind}: {statistics.median(found):,.0f} unary calls per server CPU second")
+    ratios = [full / bare for bare, full in zip(rates["bare"], rates["full"], strict=True)]
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    print(f"full/bare: median {middle:.2f}, range {low:.2f}-{high:.2f}")
+    print(f"overhead of the interceptors: {1 / middle - 1:.0%} CPU per call")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--serve", choices=["full", "bare"])
+    parser.add_argument("--address", default="")
+    parser.add_argument("--calls", type=int, default=6400)
+    parser.add_argument("--at-once", type=int, default=64)
+    options = parser.parse_args()
+    if options.serve:
+        uvloop.run(serve(options.serve, options.address))
+        return
+    report(uvloop.run(measure(options.calls, options.at_once)))
+
+
+if __name__ == "__main__":
+    main()
