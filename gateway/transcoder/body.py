@@ -65,8 +65,7 @@ async def _collect(request: web.BaseRequest, limit: int) -> bytes:
 def too_large(limit: int) -> PayloadTooLarge:
     """The error for a body over `limit` bytes."""
     return PayloadTooLarge(
-        f"the request body is larger than {limit} bytes; "
-        "send less, or upload large files through POST /v1/job-inputs",
+        f"the request body is larger than the {limit} bytes that this route accepts; send less",
         details={"limit_bytes": limit},
     )
 

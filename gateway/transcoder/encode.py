@@ -94,7 +94,7 @@ class Encoders:
         present = _present(field, rule)
         if present == "True":
             return [f"{target} = {shown}"]
-        null = rule.null_when_absent or (field.message_type is None and _is_optional(field))
+        null = rule.null_when_absent or (field.message_type is None and is_optional(field))
         if null and not rule.omit_when_empty:
             return [f"{target} = {shown} if {present} else None"]
         return [f"if {present}:", f"    {target} = {shown}"]
@@ -146,7 +146,8 @@ def _read(field: FieldDescriptor) -> str:
     return f"m.{field.name}" if plain else f"getattr(m, {field.name!r})"
 
 
-def _is_optional(field: FieldDescriptor) -> bool:
+def is_optional(field: FieldDescriptor) -> bool:
+    """Marked `optional` in proto3: the compiler makes a oneof of one for it."""
     oneof = field.containing_oneof
     return oneof is not None and len(oneof.fields) == 1 and oneof.name == f"_{field.name}"
 
