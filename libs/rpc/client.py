@@ -15,7 +15,7 @@ import grpc.aio
 from libs.errors import DeadlineExceeded
 from libs.rpc.context import REQUEST_ID_KEY, current, deadline_remaining, request_id
 from libs.rpc.principal import METADATA_KEY, Principal, Signer
-from libs.rpc.server import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX
+from libs.rpc.server import KEEPALIVE, MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, is_unix
 from libs.rpc.status import from_grpc
 from libs.telemetry import trace
 
@@ -27,9 +27,6 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 8_000),
-    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A restarted server is found again within a second or two, not after gRPC's 20 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -84,9 +81,12 @@ def open_connection(
     address: str, credentials: grpc.ChannelCredentials | None = None
 ) -> grpc.aio.Channel:
     """The bare connection under one or more channels."""
-    if credentials is None or address.startswith("unix:"):
+    if is_unix(address):
         return grpc.aio.insecure_channel(address, options=OPTIONS)
-    return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+    options = [*OPTIONS, *KEEPALIVE]
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 class Channel(grpc.aio.Channel):

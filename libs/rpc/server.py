@@ -35,13 +35,24 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
-    # A half-open connection is found in under 20 s; peers may ping that often.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 8_000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    # Peers may ping as often as our own channels do.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 ]
+
+
+# Over TCP a half-open connection is found in under 20 s; a unix socket needs no pings, and an idle
+# grid no wake-ups.
+KEEPALIVE: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+def is_unix(address: str) -> bool:
+    """True for `unix:<path>`."""
+    return address.startswith(_UNIX)
 
 
 class AddressInUse(OSError):
@@ -86,7 +97,7 @@ class Server:
         self._stopping = False
 
     async def start(self) -> None:
-        server = grpc.aio.server(options=OPTIONS)
+        server = grpc.aio.server(options=self._options())
         names = self._register(server)
         if self._tools:
             from libs.rpc.tools import add_tools
@@ -107,13 +118,17 @@ class Server:
             task.cancel()
         await stopped
         for address in self.bound:
-            if address.startswith(_UNIX):
+            if is_unix(address):
                 Path(address[len(_UNIX) :]).unlink(missing_ok=True)
 
     async def watch(self) -> None:
         """Returns when the listener has ended."""
         if self._server is not None:
             await self._server.wait_for_termination()
+
+    def _options(self) -> list[tuple[str, int]]:
+        local = all(is_unix(address) for address in self._addresses)
+        return OPTIONS if local else [*OPTIONS, *KEEPALIVE]
 
     def _register(self, server: grpc.aio.Server) -> list[str]:
         registrar = _Registrar(server, self._wrapped)
@@ -161,16 +176,16 @@ class Server:
         return run
 
     def _bind(self, server: grpc.aio.Server, address: str) -> str:
-        if address.startswith(_UNIX):
+        if is_unix(address):
             _clear_socket(Path(address[len(_UNIX) :]))
         try:
-            if self._credentials is not None and not address.startswith(_UNIX):
+            if self._credentials is not None and not is_unix(address):
                 port = server.add_secure_port(address, self._credentials)
             else:
                 port = server.add_insecure_port(address)
         except RuntimeError:
             raise AddressInUse(f"cannot listen on {address}: it is taken or not allowed") from None
-        if address.startswith(_UNIX):
+        if is_unix(address):
             os.chmod(address[len(_UNIX) :], stat.S_IRUSR | stat.S_IWUSR)
             return address
         return f"{address.rpartition(':')[0]}:{port}"
