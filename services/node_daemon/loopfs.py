@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SIZE_BYTES_MIN = 8 * 1024 * 1024
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _TRIES = 16
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def format_template(path: Path, size: int) -> None:
@@ -67,9 +69,16 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 def mount_image(image: Path, point: Path) -> None:
     """Mounts it nosuid and nodev; the loop device goes away with the mount."""
-    with _attach(image) as device:
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount(device, str(point), "ext4", flags, "noinit_itable")
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with _ONE_AT_A_TIME, _attach(image) as device:
+                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+                syscalls.mount(device, str(point), "ext4", flags, "noinit_itable")
+            break
+        except OSError as error:
+            # Another process's device of the same number was still being torn down.
+            if error.errno not in (errno.EIO, errno.ENXIO) or not tries_left:
+                raise
     with contextlib.suppress(OSError):
         (point / "lost+found").rmdir()
 

@@ -60,12 +60,13 @@ class Shim:
         self._link.register(self)
         outcome = self._start()
         while outcome is None:
-            self._turn()
             if self._child.running and not self._announced:
                 self._announced = True
                 self._link.send(self._greeting())
             if self._child.done:
                 outcome = self._child.finish()
+            else:
+                self._turn()
         self._finish(outcome)
 
     def _start(self) -> ChildOutcome | None:

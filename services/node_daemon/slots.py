@@ -76,11 +76,14 @@ class Slots:
         self._config = config
         self._lock = threading.Lock()
         self._free: dict[int, Slot | None] = dict.fromkeys(range(config.slots_max))
+        self._swept = False
         self.kind = ""
         self.detail = ""
 
     def open(self) -> None:
         """Finds the best kind that works here. Slots of a former daemon stay until `sweep`."""
+        if self.kind:
+            return
         self._config.images.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config.mounts.mkdir(parents=True, exist_ok=True)
         refused = []
@@ -105,7 +108,13 @@ class Slots:
         return self.slot(index, size_bytes)
 
     def sweep(self) -> None:
-        """Removes what former daemons left in slots that nobody kept, and makes the ready ones."""
+        """Removes what former daemons left in slots that nobody kept, and makes the ready ones.
+
+        Call it when every runtime has adopted its attempts; the first `acquire` does if nobody did.
+        """
+        if self._swept:
+            return
+        self._swept = True
         for index in list(self._free):
             self._clear(self._point(index))
             with contextlib.suppress(FileNotFoundError):
@@ -116,6 +125,7 @@ class Slots:
     def acquire(self, size_bytes: int) -> Slot:
         """An empty slot of `size_bytes`; raises NoSlotFree, or OSError when the disk fails."""
         size = max(size_bytes, loopfs.SIZE_BYTES_MIN)
+        self.sweep()
         with self._lock:
             index = self._choose(size)
             slot = self._free.pop(index)

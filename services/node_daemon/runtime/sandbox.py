@@ -87,7 +87,6 @@ class SandboxRuntime:
         self._bwrap = shutil.which(self._config.bwrap) or ""
         if not self._bwrap:
             raise SandboxUnavailable("bwrap is not installed; install it (apt install bubblewrap)")
-        self._host.zygote.start()
         await asyncio.to_thread(self._set_up)
         self._layers = [*self._found_layers(), await self._probe()]
 
@@ -124,8 +123,7 @@ class SandboxRuntime:
         await asyncio.to_thread(self._host.slots.release, prepared.slot)
 
     async def close(self) -> None:
-        self._host.zygote.close()
-        await asyncio.to_thread(self._host.slots.close)
+        await asyncio.to_thread(self._host.close)
         if self._root and self._rootfs is not None:
             await asyncio.to_thread(rootfs.remove, self._rootfs.folder)
 
@@ -137,7 +135,7 @@ class SandboxRuntime:
     def _set_up(self) -> None:
         self._config.run_folder.mkdir(parents=True, exist_ok=True)
         self._rootfs = rootfs.build(self._config.run_folder / "root", mount=self._root)
-        self._host.slots.open()
+        self._host.open()
         with open("/proc/self/mountinfo") as mounts, open("/proc/self/cgroup") as own:
             found = cgroups.detect(mounts.read(), own.read(), self._config.cgroup_name)
         self._layout = cgroups.prepare(found) if self._root else found.without_trees()

@@ -77,6 +77,16 @@ class ShimHost:
         self.grace_seconds = grace_seconds
         self.collect_limits = collect_limits or CollectLimits()
 
+    def open(self) -> None:
+        """Starts what the attempts share; blocks. Several runtimes may call it."""
+        self.zygote.start()
+        self.slots.open()
+
+    def close(self) -> None:
+        """Gives back what no running attempt uses; blocks."""
+        self.zygote.close()
+        self.slots.close()
+
     def attempt_folder(self, lease_id: str) -> Path:
         """Raises InvalidRequest for an id that is no plain name."""
         if not _NAME.fullmatch(lease_id):
