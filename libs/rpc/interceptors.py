@@ -31,20 +31,12 @@ from libs.errors import (
 from libs.rpc import context
 from libs.rpc.authenticate import Authenticator
 from libs.rpc.context import REQUEST_ID_KEY, Scope
+from libs.rpc.meter import meter as meter_of
 from libs.rpc.methods import Method
 from libs.rpc.validate import check
-from libs.telemetry import debugging, logger, metrics, trace
+from libs.telemetry import debugging, logger, trace
 
 _log = logger("rpc")
-_calls = metrics.counter(
-    "grid_rpc_server_calls_total", "Finished calls.", ("service", "method", "code")
-)
-_seconds = metrics.histogram(
-    "grid_rpc_server_seconds", "Time of unary calls in the server.", ("service", "method")
-)
-_in_flight = metrics.gauge(
-    "grid_rpc_server_in_flight", "Calls being served.", ("service", "method")
-)
 _OURS = {Code.INTERNAL, Code.UNKNOWN, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.DATA_LOSS}
 
 
@@ -104,27 +96,24 @@ def request_id(method: Method, inner: Step) -> Step:
 
 def measure(method: Method, inner: Step) -> Step:
     """Counts calls by final code, and times the unary ones."""
-    service, name = method.service, method.name
-    ok = _calls.labels(service, name, "OK")
-    in_flight = _in_flight.labels(service, name)
-    observe = _seconds.labels(service, name).observe if method.unary else None
+    meter = meter_of(method.service, method.name)
+    timed = method.unary
 
     async def step(call: Call) -> Any:
         begun = time.perf_counter()
-        in_flight.inc()
+        meter.in_flight += 1
+        code = "CANCELLED"
         try:
             reply = await inner(call)
+            code = "OK"
         except GridError as error:
-            _calls.labels(service, name, error.code.name).inc()
-            raise
-        except asyncio.CancelledError:
-            _calls.labels(service, name, "CANCELLED").inc()
+            code = error.code.name
             raise
         finally:
-            in_flight.dec()
-            if observe is not None:
-                observe(time.perf_counter() - begun)
-        ok.inc()
+            meter.in_flight -= 1
+            meter.calls[code] += 1
+            if timed:
+                meter.observe(time.perf_counter() - begun)
         return reply
 
     return step

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-_FORMAT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_FORMAT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+_LENGTH = 55
 _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
 _tracer: Tracer | None = None
 
@@ -29,10 +31,11 @@ def valid(traceparent: str | None) -> bool:
     """True for a well-formed header with non-zero ids; `ff` is no version."""
     return (
         traceparent is not None
-        and len(traceparent) >= 55
-        and not traceparent.startswith("ff")
-        and _FORMAT.fullmatch(traceparent[:55]) is not None
-        and (len(traceparent) == 55 or not traceparent.startswith("00"))
+        and _FORMAT.match(traceparent) is not None
+        and (len(traceparent) == _LENGTH or traceparent[:2] != "00")
+        and traceparent[:2] != "ff"
+        and traceparent[3:35] != _NO_TRACE
+        and traceparent[36:52] != _NO_SPAN
     )
 
 
