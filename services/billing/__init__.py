@@ -1,0 +1,1 @@
+"""Wallets, holds and the ledger. See README.md."""

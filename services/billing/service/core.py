@@ -1,0 +1,183 @@
+"""Calls and time: reserve, release, credit, balance, and holds that run out or were left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from libs import failpoints
+from libs.clock import Clock
+from libs.db import Database, Tx, retry_stale
+from libs.errors import InvalidRequest
+from libs.ids import IdSource
+from libs.tenancy import Scope, SystemScope, Tenant
+from libs.wake import Wake
+from services.billing.config import BillingConfig
+from services.billing.domain import (
+    Balance,
+    Bill,
+    HoldExhausted,
+    Reservation,
+    ReservationStatus,
+    Transfer,
+)
+from services.billing.errors import HoldInUse, JobIsFinished, ReplayDiffers
+from services.billing.repository import BillingRepository, reservation, shown
+from services.billing.service.judge import Judge, Tell
+from services.billing.service.ledger import HoldOrder, Ledger
+
+METERS = "billing.meters"
+_BATCH = 128
+_TIME = SystemScope("billing: holds that run out or are left over")
+_RESERVED = failpoints.register(
+    "billing.reserve.after_commit", "a hold is durable, and its asker has not been answered"
+)
+
+
+class BillingService:
+    """Money of workspaces, in micro-USD. `judge` takes the facts of the bus."""
+
+    def __init__(  # noqa: PLR0913 - what the service is built from
+        self,
+        *,
+        database: Database,
+        repository: BillingRepository,
+        ids: IdSource,
+        clock: Clock,
+        wake: Wake,
+        config: BillingConfig,
+        tell: Tell,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._repository = repository
+        self._ids = ids
+        self._wake = wake
+        self._config = config
+        self._ledger = Ledger(repository, config)
+        self._next_exhaust: datetime | None = None
+        self.judge = Judge(repository, self._ledger, config, tell, self._hint)
+
+    async def reserve(self, tenant: Tenant, order: HoldOrder) -> Reservation:
+        """Holds credit for an attempt's period. The same order again answers with what became of
+        it. Raises InsufficientFunds with both amounts, JobIsFinished, ReplayDiffers."""
+        if order.amount_micros < 0:
+            raise InvalidRequest("amount_micros must not be negative")
+        made = await retry_stale(
+            lambda: self._database.write(lambda tx: self._reserve(tx, tenant, order))
+        )
+        await _RESERVED.hit_async()
+        return made
+
+    def _reserve(self, tx: Tx, tenant: Tenant, order: HoldOrder) -> Reservation:
+        found = self._repository.find_transfer(tx, order.transfer_id)
+        if found is not None:
+            same = (tenant.workspace_id, order.amount_micros)
+            if (found.workspace_id, found.amount_micros) != same:
+                raise ReplayDiffers(f"{order.transfer_id} was asked for with other contents")
+            return reservation(found, self._repository.available(tx, tenant))
+        bill = self._repository.bill(tx, tenant, order.job_id)
+        bill = bill or Bill(tenant.workspace_id, order.job_id, tx.now())
+        if bill.finished_time is not None:
+            raise JobIsFinished(f"{order.job_id} is final; nothing more can be held for it")
+        name = self._ids.new("res")
+        available = self._ledger.hold(tx, tenant, order, name)
+        held = bill.held_micros + order.amount_micros
+        bill = replace(bill, held_micros=held, had_hold=bill.had_hold or order.amount_micros > 0)
+        self._repository.save_bill(tx, self.judge.metered(tx, bill))
+        return Reservation(name, ReservationStatus.HELD, order.amount_micros, available)
+
+    async def release(self, tenant: Tenant, job_id: str) -> int:
+        """Gives back holds that were never used; returns how much went back, now or before. Raises
+        HoldInUse once a start was granted: then the close of the lease settles."""
+        return await retry_stale(
+            lambda: self._database.write(lambda tx: self._release(tx, tenant, job_id))
+        )
+
+    def _release(self, tx: Tx, tenant: Tenant, job_id: str) -> int:
+        bill = self._repository.bill(tx, tenant, job_id)
+        if bill is not None and bill.in_use:
+            raise HoldInUse(f"{job_id} runs; its hold is settled when its lease closes")
+        if bill is not None and bill.held_micros > 0:
+            self._repository.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
+        return self._repository.given_back(tx, tenant, job_id)
+
+    async def credit(
+        self, tenant: Tenant, reference: str, amount_micros: int, kind: str
+    ) -> tuple[int, bool]:
+        """Puts credit into a wallet, once per reference. Returns what is available, and whether
+        the reference had been credited before."""
+        if not reference or amount_micros <= 0:
+            raise InvalidRequest("a credit needs a reference and a positive amount_micros")
+
+        def work(tx: Tx) -> tuple[int, bool]:
+            new = self._ledger.credit(tx, tenant, reference, amount_micros, kind)
+            return self._repository.available(tx, tenant), not new
+
+        return await retry_stale(lambda: self._database.write(work))
+
+    async def get_balance(self, tenant: Tenant) -> Balance:
+        """The wallet of a workspace."""
+        return await self._database.read(lambda tx: self._repository.balance(tx, tenant))
+
+    async def list_transfers(
+        self, scope: Scope, job_id: str, after: tuple[str, str], limit: int
+    ) -> tuple[list[Transfer], tuple[str, str] | None]:
+        """A page of the ledger, one entry a posting, and where the next page begins."""
+        size = min(limit or self._config.page_size_default, self._config.page_size_max)
+        found = await self._database.read(
+            lambda tx: self._repository.list_postings(tx, scope, job_id, after, size + 1)
+        )
+        page = found[:size]
+        more = (page[-1].transfer_id, page[-1].line) if len(found) > size else None
+        return [shown(posting) for posting in page], more
+
+    async def exhaust(self) -> datetime | None:
+        """Tells of every hold that is used up; returns when the next one will be."""
+        next_time = await self._database.read(lambda tx: self._repository.next_exhaust(tx, _TIME))
+        while next_time is not None and next_time <= self._clock.now():
+            await retry_stale(lambda: self._database.write(self._exhaust))
+            next_time = await self._database.read(
+                lambda tx: self._repository.next_exhaust(tx, _TIME)
+            )
+        self._next_exhaust = next_time
+        return next_time
+
+    def _exhaust(self, tx: Tx) -> int:
+        found = self._repository.exhausted(tx, _TIME, _BATCH)
+        for bill in found:
+            told = self.judge.say(tx, bill, HoldExhausted(bill.claimed_attempt))
+            self._repository.save_bill(tx, replace(told, exhaust_time=None))
+        return len(found)
+
+    async def sweep(self) -> int:
+        """Gives back holds whose job was never queued, or whose lease never closed; returns how
+        many. Both are rare: the first is a crash between two services, the second a lost fact."""
+        done = 0
+        while left := await self._database.read(self._left_over):
+            done += await retry_stale(lambda: self._database.write(self._give_back_all))
+            if len(left) < _BATCH:
+                break
+        return done
+
+    def _left_over(self, tx: Tx) -> Sequence[Bill]:
+        orphan = tx.now() - timedelta(seconds=self._config.orphan_seconds)
+        late = tx.now() - timedelta(seconds=self._config.late_close_seconds)
+        return self._repository.left_over(tx, _TIME, orphan, late, _BATCH)
+
+    def _give_back_all(self, tx: Tx) -> int:
+        left = self._left_over(tx)
+        for bill in left:
+            self._repository.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
+        return len(left)
+
+    def _hint(self, tx: Tx, bill: Bill) -> None:
+        """Wakes the meter's loop, but only for a time that is earlier than the one it waits for."""
+        due = bill.exhaust_time
+        if due is not None and (self._next_exhaust is None or due < self._next_exhaust):
+            tx.after_commit(lambda: self._sooner(due))
+
+    def _sooner(self, due: datetime) -> None:
+        self._next_exhaust = due
+        self._wake.notify(METERS)
