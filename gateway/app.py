@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.auth import Keys
 from gateway.config import GatewayConfig
 from gateway.errors import KeyInUrl, ScopeMissing
-from gateway.listener import Connection, Request
+from gateway.listener import Connection, Listener, Request
 from gateway.middleware import BASE_HEADERS, AccessLog, Cors, Meter
 from gateway.transcoder.errors import MethodNotAllowed, RouteNotFound, Statuses
 from gateway.transcoder.paths import Match, Router, Template
@@ -24,7 +24,7 @@ from gateway.transcoder.sse import StreamCaps
 from gateway.transcoder.unary import Exchange, Handler
 from libs.errors import GridError
 from libs.rpc import Principal
-from libs.rpc.context import Scope, accepted_request_id, current
+from libs.rpc.context import Scope, accepted_request_id, current, new_request_id
 from libs.rpc.interceptors import unforeseen
 from libs.telemetry import trace
 
@@ -103,6 +103,11 @@ class Gateway:
             return web.Response(status=CLIENT_GONE)  # nobody is left to read it
         finally:
             self._leave(visit, status, time.perf_counter() - begun)
+
+    def refuse(self, error: GridError) -> web.Response:
+        """The answer to what could not be read as a request at all."""
+        headers = {**BASE_HEADERS, "X-Request-Id": new_request_id()}
+        return self._statuses.answer(error, headers)
 
     def _arrive(self, request: Request) -> Visit:
         raw = request.raw_path
@@ -238,9 +243,7 @@ class Edge:
         self.port = config.port
 
     async def start(self) -> None:
-        from gateway.listener import Listener
-
-        listener = Listener(self._gateway.handle, self._config)
+        listener = Listener(self._gateway.handle, self._gateway.refuse, self._config)
         self._close = listener.close
         self._runner = web.ServerRunner(listener, shutdown_timeout=2.0)
         await self._runner.setup()

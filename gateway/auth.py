@@ -56,7 +56,7 @@ class Keys:
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[Known]] = {}
         self._revoked: OrderedDict[str, None] = OrderedDict()
-        self._position = 0
+        self.position = 0  # of the revocation stream
         self._beat = float("-inf")
         self._watch = TaskPart("key-revocations", self._follow, clock=clock)
 
@@ -143,7 +143,7 @@ class Keys:
 
     async def _follow(self) -> None:
         while True:
-            call = self._stub.WatchRevocations(pb.WatchRevocationsRequest(after=self._position))
+            call = self._stub.WatchRevocations(pb.WatchRevocationsRequest(after=self.position))
             try:
                 await self._read(call)
             except (GridError, TimeoutError) as error:
@@ -160,7 +160,7 @@ class Keys:
                 return
             if reply.key_ids:
                 self.forget(list(reply.key_ids))
-            self._position = max(self._position, reply.position)
+            self.position = max(self.position, reply.position)
             self._beat = self._clock.monotonic()
 
 

@@ -12,8 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from gateway.config import GatewayConfig
+from gateway.transcoder.errors import UnsupportedMediaType
+from libs.errors import GridError, InvalidRequest
+from libs.rpc.interceptors import unforeseen
 from libs.telemetry import metrics
 
 _refused = metrics.counter(
@@ -58,12 +62,36 @@ class Connection(web.RequestHandler):
             self.listener.expect_head(self)
         super().data_received(data)
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP never reaches a handler; it is refused in the contract's shape."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, no other can be sent")
+        response = self.listener.refuse(_malformed(status, exc))
+        response.force_close()
+        return response
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.listener.leave(self)
         if self.stream is not None:
             self.stream.cancel()
         if self.counted:
             super().connection_lost(exc)
+
+
+def _malformed(status: int, error: BaseException | None) -> GridError:
+    if isinstance(error, ContentEncodingError):
+        return UnsupportedMediaType(
+            "this Content-Encoding is not supported; send gzip, deflate or none"
+        )
+    if status >= 500:
+        return unforeseen("http connection", error or RuntimeError("unknown"))
+    return InvalidRequest("this is not a well-formed HTTP/1.1 request; check its head and length")
 
 
 class Request(web.Request):
@@ -80,8 +108,10 @@ class Listener(web.Server):
     def __init__(
         self,
         handle: Callable[[Any], Awaitable[web.StreamResponse]],
+        refuse: Callable[[GridError], web.Response],
         config: GatewayConfig,
     ) -> None:
+        self.refuse = refuse
         super().__init__(
             handle,
             request_factory=self._request,
