@@ -76,6 +76,7 @@ class Slots:
         self._config = config
         self._lock = threading.Lock()
         self._free: dict[int, Slot | None] = dict.fromkeys(range(config.slots_max))
+        self._sweeping = threading.Lock()
         self._swept = False
         self.kind = ""
         self.detail = ""
@@ -112,9 +113,12 @@ class Slots:
 
         Call it when every runtime has adopted its attempts; the first `acquire` does if nobody did.
         """
-        if self._swept:
-            return
-        self._swept = True
+        with self._sweeping:
+            if not self._swept:
+                self._sweep()
+                self._swept = True
+
+    def _sweep(self) -> None:
         for index in list(self._free):
             self._clear(self._point(index))
             with contextlib.suppress(FileNotFoundError):
