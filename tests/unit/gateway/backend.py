@@ -146,6 +146,7 @@ class World:
     gateway: Gateway
     edge: Edge
     http: aiohttp.ClientSession
+    access: AccessLog
     log: list[bytes] = field(default_factory=list)
 
     @property
@@ -206,7 +207,7 @@ async def running(
         await part.start()
     async with aiohttp.ClientSession(auto_decompress=False) as http:
         try:
-            yield World(animals, identity, server, keys, gateway, edge, http, lines)
+            yield World(animals, identity, server, keys, gateway, edge, http, log, lines)
         finally:
             for part in reversed(parts):
                 await part.stop()
