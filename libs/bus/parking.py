@@ -41,11 +41,11 @@ class Parking:
 
     def present(self, tx: Tx) -> set[tuple[str, str]]:
         """The topics and keys that are parked now."""
-        return {(topic, key) for topic, key in tx.execute(self._present).tuples()}
+        return {(topic, key) for topic, key in tx.execute(self._present)}
 
     def keys(self, tx: Tx) -> list[tuple[str, str, int]]:
         """The parked keys with the number of their records."""
-        return [(topic, key, count) for topic, key, count in tx.execute(self._keys).tuples()]
+        return [(topic, key, count) for topic, key, count in tx.execute(self._keys)]
 
     def add(self, tx: Tx, records: Sequence[Record], reason: str) -> None:
         """Appends `records` to their keys' queues."""
@@ -70,7 +70,7 @@ class Parking:
         """Applies the queue of `key` in order and removes it; returns how many were applied."""
         where = {"of_topic": key[0], "of_key": key[1]}
         applied = 0
-        for row in tx.execute(self._queue, where).tuples().all():
+        for row in tx.execute(self._queue, where).all():
             record = Record(*row)
             if record.event_id in skip:
                 continue

@@ -51,7 +51,7 @@ class OutboxRows:
         """The next page of facts that the bus does not have, ordered by topic, key and sequence."""
         place = {"topic": after[0], "key": after[1], "seq": after[2]}
         return await self._database.read(
-            lambda tx: [OutboxEvent(*row) for row in tx.execute(self._page, place).tuples()]
+            lambda tx: [OutboxEvent(*row) for row in tx.execute(self._page, place)]
         )
 
     async def mark(self, event_ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -14,7 +15,7 @@ from libs.clock import Clock
 from libs.db import migrations as schema
 from libs.db.committer import Answer
 from libs.db.database import OutboxListener
-from libs.db.errors import StorageUnavailable, is_fatal, translate
+from libs.db.errors import StorageUnavailable, is_fatal, sqlite_code, translate
 from libs.db.files import SqliteFile
 from libs.db.readers import Readers
 from libs.db.tx import Tx
@@ -114,7 +115,8 @@ class SqliteDatabase:
             if is_fatal(error):
                 self._fatal(error)
             translated = translate(error, self._service)
-            if translated is error:
+            # A read that tries to write is a fault of its code, not of the store.
+            if translated is error or sqlite_code(error) == sqlite3.SQLITE_READONLY:
                 raise
             raise translated from error
 

@@ -56,12 +56,12 @@ class EmbeddedBus:
     async def start(self) -> None:
         await self._database.start()
         self._identity, kept_end = await self._database.read(
-            lambda tx: tx.execute(tables.SELECT_BUS).tuples().one()
+            lambda tx: tx.execute(tables.SELECT_BUS).one()
         )
         last = await self._database.read(lambda tx: tx.execute(tables.LAST).scalar_one())
         self._end = max(last, kept_end)
         self._next = self._end + 1
-        rows = await self._database.read(lambda tx: tx.execute(tables.PLACES).tuples().all())
+        rows = await self._database.read(lambda tx: tx.execute(tables.PLACES).all())
         self._places = {(group, topic): offset for group, topic, offset in rows}
         await self._sweeper.start()
         self._running = True
@@ -160,7 +160,7 @@ class EmbeddedBus:
                 "page_size": size,
             }
             rows = await self._database.read(
-                lambda tx, page=page: tx.execute(tables.PAGE, page).tuples().all()  # type: ignore[misc]
+                lambda tx, page=page: tx.execute(tables.PAGE, page).all()  # type: ignore[misc]
             )
             if group.position != page["after"] or not group.room():
                 continue  # the last member has left meanwhile
