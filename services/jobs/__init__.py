@@ -1,0 +1,1 @@
+"""Jobs: from a submitted draft to a final status."""

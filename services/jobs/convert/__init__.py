@@ -1,0 +1,1 @@
+"""Proto <-> domain. drafts: requests; views: replies; facts: records; shapes: shared messages."""

@@ -1,0 +1,30 @@
+"""Writing a transition down: row, attempt, activities and facts in one unit of work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from libs.db import Tx
+from libs.tenancy import Scope
+from services.jobs.domain.change import Change
+from services.jobs.domain.job import Job
+from services.jobs.service.ports import Tools
+
+
+def save(tools: Tools, tx: Tx, scope: Scope, change: Change) -> Job:
+    """Writes all effects of `change` and returns the job as it is now in its row. Raises StaleWrite
+    when the row moved since it was read."""
+    job = change.job
+    if change.changed:
+        tools.repository.update(tx, scope, job)
+        job = replace(job, version=job.version + 1)
+    attempt = change.attempt
+    if attempt is not None and attempt is not change.attempt_before:
+        if change.attempt_before is None:
+            tools.repository.add_attempt(tx, attempt)
+        else:
+            tools.repository.update_attempt(tx, attempt)
+    tools.repository.add_activities(tx, job, change.activities)
+    for number, fact in change.told:
+        tx.emit(tools.tell(job, number, fact, tx.now()))
+    return job
