@@ -111,7 +111,7 @@ class Stack:
                     return job
 
     async def settled(self, job_id: str, seconds: float = 20.0) -> dict[str, Any]:
-        """The job once billing has told its cost and holds nothing for it: a record after its end."""
+        """The job once billing has told its cost and holds nothing more for it."""
         async with asyncio.timeout(seconds):
             while True:
                 job: dict[str, Any] = await self.api.call("GET", f"/v1/jobs/{job_id}")

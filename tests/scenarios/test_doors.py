@@ -1,0 +1,120 @@
+"""Who may knock where: node credentials on internal calls, and reads while the bus stands still."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+
+from tests.support.drains import Metrics
+from tests.support.grid import grid_here
+from tests.support.stack import stack
+
+SERVICES = (
+    "junglegrid.jobs.v1.JobService", "junglegrid.jobs.v1.JobInternalService",
+    "junglegrid.scheduling.v1.SchedulingInternalService",
+    "junglegrid.nodes.v1.NodeInternalService", "junglegrid.logs.v1.LogService",
+    "junglegrid.logs.v1.LogInternalService", "junglegrid.artifacts.v1.ArtifactService",
+    "junglegrid.artifacts.v1.InputService", "junglegrid.artifacts.v1.ArtifactInternalService",
+    "junglegrid.billing.v1.BillingService", "junglegrid.billing.v1.BillingInternalService",
+    "junglegrid.identity.v1.IdentityInternalService",
+    "junglegrid.webhooks.v1.WebhookInternalService",
+)  # fmt: skip
+
+
+async def refusal(channel: grpc.aio.Channel, service: str, method: str, bearer: str) -> str:
+    """The status with which a call that shows `bearer` is refused."""
+    pool = descriptor_pool.Default()
+    found = pool.FindServiceByName(service).methods_by_name[method]
+    request = message_factory.GetMessageClass(found.input_type)()
+    target = f"/{service}/{method}"
+    encode = type(request).SerializeToString
+    decode = message_factory.GetMessageClass(found.output_type).FromString
+    metadata = (("authorization", f"Bearer {bearer}"),)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        if found.server_streaming:
+            stream = channel.unary_stream(target, encode, decode)
+            await stream(request, metadata=metadata, timeout=10).read()
+        else:
+            unary = channel.unary_unary(target, encode, decode)
+            await unary(request, metadata=metadata, timeout=10)
+    return str(error.value.code().name)
+
+
+async def test_a_node_credential_is_refused_by_every_internal_call() -> None:
+    async with stack(runtime="simulated") as whole:
+        identity = json.loads((whole.nodes[0].home / "identity.json").read_text())
+        credential = identity["credential"]
+        async with grpc.aio.insecure_channel(f"unix:{whole.grid.home}/grid.sock") as inside:
+            pool = descriptor_pool.Default()
+            for service in SERVICES:
+                for method in pool.FindServiceByName(service).methods_by_name:
+                    code = await refusal(inside, service, method, credential)
+                    assert code == "PERMISSION_DENIED", f"{service}/{method}: {code}"
+        async with grpc.aio.insecure_channel(whole.grid.node_address) as outside:
+            for service in SERVICES:
+                method = next(iter(pool.FindServiceByName(service).methods_by_name))
+                code = await refusal(outside, service, method, credential)
+                assert code == "PERMISSION_DENIED", f"{service}/{method}: {code}"
+
+
+async def test_every_read_answers_at_once_with_the_bus_paused() -> None:
+    from deploy.up import bootstrap
+    from deploy.up.api import Api
+    from tests.support.stack import draft
+
+    async with grid_here() as grid:
+        channel = bootstrap.open_internal(grid.home)
+        found = await bootstrap.credentials(channel, grid.home, grid.url)
+        assert grid.shared is not None
+        grid.shared.bus.pause()  # type: ignore[attr-defined]
+        async with Api(grid.url, found.api_key) as api:
+            job = await api.call("POST", "/v1/jobs", draft())
+            job_id = job["job_id"]
+            got = await api.call("GET", f"/v1/jobs/{job_id}")
+            assert got["status"] == "queued"
+            listing = await api.call("GET", "/v1/jobs")
+            assert [item["job_id"] for item in listing["jobs"]] == [job_id]
+            events = await api.call("GET", f"/v1/jobs/{job_id}/events")
+            assert [item["type"] for item in events["items"]][-1] == "job.queued"
+            logs = await api.call("GET", f"/v1/jobs/{job_id}/logs")
+            assert (logs["status"], logs["items"]) == ("queued", [])
+            artifacts = await api.call("GET", f"/v1/jobs/{job_id}/artifacts")
+            assert artifacts == {"artifacts": []}
+            stream = api.events(f"/v1/jobs/{job_id}/logs/live")
+            name, data = await anext(stream)
+            assert (name, data["status"]) == ("status", "queued")
+        grid.shared.bus.resume()  # type: ignore[attr-defined]
+        await channel.close()
+
+
+async def test_an_idle_grid_hardly_wakes_up() -> None:
+    """Wake-ups are voluntary context switches of the process, as the kernel counts them."""
+    import asyncio
+
+    async with stack(runtime="simulated") as whole:
+        await whole.finished(await whole.submit(environment={"JUNGLEGRID_SIMULATE": "exit=0"}))
+        await asyncio.sleep(2.0)
+        processes = {"grid": whole.grid.process.pid, "node": whole.nodes[0].process.pid}
+        before = {name: switches(pid) for name, pid in processes.items()}
+        await asyncio.sleep(5.0)
+        rates = {name: (switches(pid) - before[name]) / 5 for name, pid in processes.items()}
+        Metrics(whole.grid.url)
+    print(rates)
+    assert rates["grid"] < 40, rates
+    assert rates["node"] < 20, rates
+
+
+def switches(pid: int) -> int:
+    """Voluntary context switches of all threads of a process."""
+    from pathlib import Path
+
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
