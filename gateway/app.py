@@ -22,13 +22,14 @@ from gateway.transcoder.errors import MethodNotAllowed, RouteNotFound, Statuses
 from gateway.transcoder.paths import Match, Router, Template
 from gateway.transcoder.sse import StreamCaps
 from gateway.transcoder.unary import Exchange, Handler
-from libs.errors import GridError
+from libs.errors import Code, GridError
 from libs.rpc import Principal
 from libs.rpc.context import Scope, accepted_request_id, current, new_request_id
 from libs.rpc.interceptors import unforeseen
 from libs.telemetry import trace
 
 CLIENT_GONE = 499
+_OURS = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
 _KEY = re.compile(r"\bjg[en]?_[0-9A-Za-z]{44}\b")
 _KEY_NAMES = frozenset({"api_key", "apikey", "access_token", "authorization"})
 
@@ -60,6 +61,11 @@ class Visit:
     meter: Meter
     caller: str = ""
     streamed: bool = False
+
+    @property
+    def where(self) -> str:
+        """For the log."""
+        return f"{self.request.method} {self.path}"
 
 
 class Gateway:
@@ -128,12 +134,11 @@ class Gateway:
         try:
             return await self._dispatch(visit)
         except GridError as error:
-            return self._statuses.answer(error, visit.headers)
+            return self._statuses.answer(_shown(error, visit), visit.headers)
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:
-            found = unforeseen(f"{visit.request.method} {visit.path}", error)
-            return self._statuses.answer(found, visit.headers)
+            return self._statuses.answer(unforeseen(visit.where, error), visit.headers)
 
     async def _dispatch(self, visit: Visit) -> web.StreamResponse:
         match = self._router.find(visit.path)
@@ -213,6 +218,13 @@ class Gateway:
         visit.meter.record(status, seconds, visit.streamed)
         method, request_id = visit.request.method, visit.scope.request_id
         self._log.record(method, visit.path, status, seconds, request_id, visit.caller, address)
+
+
+def _shown(error: GridError, visit: Visit) -> GridError:
+    """Errors that are our fault say an id and nothing else, whoever raised them."""
+    if error.code in _OURS and "error_id" not in error.details:
+        return unforeseen(visit.where, error)
+    return error
 
 
 def _allowed(match: Match[Target]) -> list[str]:
