@@ -1,0 +1,1 @@
+"""Nodes: who offers hardware, and the leases under which it runs attempts."""

@@ -1,0 +1,5 @@
+"""Rows of nodes."""
+
+from services.nodes.repository.store import NodesRepository
+
+__all__ = ["NodesRepository"]
