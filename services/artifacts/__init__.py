@@ -1,0 +1,1 @@
+"""Inputs that people upload, and files that their jobs leave."""
