@@ -140,7 +140,9 @@ class Relay:
 
     async def _tell_memory(self) -> None:
         taken = [self._memory.popleft() for _ in range(min(_BATCH, len(self._memory)))]
-        await self._tell(event for event in taken if event.event_id not in self._from_table)
+        # The table may have been read between a commit and its hint.
+        known = self._from_table, self._unmarked
+        await self._tell(e for e in taken if not any(e.event_id in ids for ids in known))
 
     async def _retry(self) -> None:
         events, more_in_table = self._stopped.take()
