@@ -93,6 +93,12 @@ async def _stop_all(parts: Sequence[Part], seconds: float) -> None:
                 await part.stop()
         except TimeoutError:
             _log.warning("part did not stop in time", part=_name(part), seconds=seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something inside the part was cancelled, not we: the other parts still need stopping.
+            _log.warning("part was cancelled while stopping", part=_name(part))
         except Exception:
             _log.exception("part failed to stop", part=_name(part))
 

@@ -121,11 +121,6 @@ class Server:
             if is_unix(address):
                 Path(address[len(_UNIX) :]).unlink(missing_ok=True)
 
-    async def watch(self) -> None:
-        """Returns when the listener has ended."""
-        if self._server is not None:
-            await self._server.wait_for_termination()
-
     def _options(self) -> list[tuple[str, int]]:
         local = all(is_unix(address) for address in self._addresses)
         return OPTIONS if local else [*OPTIONS, *KEEPALIVE]

@@ -88,8 +88,12 @@ async def test_a_part_that_will_not_stop_does_not_hold_up_the_others() -> None:
         async def stop(self) -> None:
             raise ValueError
 
+    class Cancelled(Recorder):
+        async def stop(self) -> None:
+            raise asyncio.CancelledError
+
     await run(
-        [Recorder("a", log), Stuck("s", log), Bad("b", log)],
+        [Recorder("a", log), Stuck("s", log), Bad("b", log), Cancelled("c", log)],
         ready=stop.set,
         stop=stop,
         stop_seconds=0.05,
