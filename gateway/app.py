@@ -17,7 +17,7 @@ from gateway.auth import Keys
 from gateway.config import GatewayConfig
 from gateway.errors import KeyInUrl, ScopeMissing
 from gateway.listener import Connection, Listener, Request
-from gateway.middleware import BASE_HEADERS, AccessLog, Cors, Meter
+from gateway.middleware import BASE_HEADERS, AccessLog, Cors, Meter, meter
 from gateway.transcoder.errors import MethodNotAllowed, RouteNotFound, Statuses
 from gateway.transcoder.paths import Match, Router, Template
 from gateway.transcoder.sse import StreamCaps
@@ -46,7 +46,7 @@ class Target:
     scopes: frozenset[str] = frozenset()
     public: bool = False
     streams: bool = False
-    meter: Meter = field(compare=False, default_factory=lambda: Meter("none", "none"))
+    meter: Meter = field(compare=False, default_factory=lambda: meter("none", "none"))
 
 
 @dataclass(slots=True)
@@ -81,8 +81,8 @@ class Gateway:
         self._caps = StreamCaps(config.streams_per_key_max)
         self._router: Router[Target] = Router()
         self._mounted = web.UrlDispatcher()
-        self._mount_meter = Meter("mounted", "any")
-        self._no_route = Meter("none", "any")
+        self._mount_meter = meter("mounted", "any")
+        self._no_route = meter("none", "any")
 
     def add(self, method: str, template: Template, target: Target) -> None:
         """Serves a route of our own."""

@@ -24,7 +24,7 @@ class NotBuilt(Exception):
 def services() -> list[ServiceDescriptor]:
     """Every service of every package, in a fixed order."""
     found: list[ServiceDescriptor] = []
-    for root in junglegrid.__path__:
+    for root in dict.fromkeys(junglegrid.__path__):  # the same folder may be listed twice
         base = Path(root)
         for file in sorted(base.glob(_SERVICE_FILES)):
             name = ".".join(file.relative_to(base).with_suffix("").parts)

@@ -14,7 +14,7 @@ from gateway.builtin import Builtin
 from gateway.config import GatewayConfig
 from gateway.describe import describe
 from gateway.errors import STATUS_BY_CODE, STATUS_BY_REASON
-from gateway.middleware import AccessLog, Meter, count_unknown
+from gateway.middleware import AccessLog, count_unknown, meter
 from gateway.transcoder.decode import Decoders
 from gateway.transcoder.encode import Encoders
 from gateway.transcoder.errors import Statuses
@@ -85,7 +85,7 @@ def serve(
             scopes=route.scopes,
             public=route.public,
             streams=route.streams,
-            meter=Meter(route.path, route.verb),
+            meter=meter(route.path, route.verb),
         )
         gateway.add(route.verb, route.template, target)
 
@@ -94,6 +94,5 @@ def serve_builtin(gateway: Gateway, builtin: Builtin) -> None:
     """Adds the routes that no service owns."""
     handlers: Mapping[str, Any] = builtin.routes()
     for path, handler in handlers.items():
-        meter = Meter(path, "GET")
-        target = Target(label=path, handler=handler, public=True, meter=meter)
+        target = Target(label=path, handler=handler, public=True, meter=meter(path, "GET"))
         gateway.add("GET", Template.parse(path), target)

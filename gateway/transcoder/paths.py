@@ -139,16 +139,21 @@ class Router(Generic[T]):
 def _walk(
     node: _Node[T], segments: list[str], at: int, verb: str
 ) -> dict[str, tuple[Template, T]] | None:
-    if at == len(segments):
-        return node.ends.get(verb)
-    part = segments[at]
-    follow = node.literal.get(part)
-    if follow is not None:
-        found = _walk(follow, segments, at + 1, verb)
-        if found is not None:
-            return found
-    if node.one is not None and part:
-        found = _walk(node.one, segments, at + 1, verb)
-        if found is not None:
-            return found
-    return node.rest.get(verb)
+    end = len(segments)
+    while at < end:
+        part = segments[at]
+        follow = node.literal.get(part)
+        other = node.one if part else None
+        if follow is not None and (other is not None or node.rest):
+            found = _walk(follow, segments, at + 1, verb)  # may be a dead end: others remain
+            if found is not None:
+                return found
+            follow = None
+        follow = follow or other
+        if follow is None:
+            return node.rest.get(verb)
+        if node.rest:
+            return _walk(follow, segments, at + 1, verb) or node.rest.get(verb)
+        node = follow
+        at += 1
+    return node.ends.get(verb)

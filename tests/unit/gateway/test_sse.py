@@ -17,7 +17,7 @@ from gateway.config import GatewayConfig
 from libs.errors import NotFound, Unavailable
 from libs.telemetry import metrics
 from tests.unit.gateway import zoo
-from tests.unit.gateway.backend import World, running
+from tests.unit.gateway.backend import World, running, until
 
 CONFIG = GatewayConfig(port=0, stream_first_event_seconds=0.05)
 
@@ -200,7 +200,8 @@ async def test_streams_are_counted_but_not_timed(world: World) -> None:
     timed = metrics.value("grid_http_seconds_count", **route)
     async with watch(world, world.identity.add("zoo:read")) as reply:
         await reply.read()
-    assert metrics.value("grid_http_requests_total", **route, status="200") == before + 1
+    count = "grid_http_requests_total"
+    await until(lambda: metrics.value(count, **route, status="200") == before + 1)
     assert metrics.value("grid_http_seconds_count", **route) == timed
 
 
