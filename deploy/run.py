@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, HomeInUse, HomeUnusable, failpoints.FailpointSpecError) as error:
         return complain(str(error))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
+        if error.errno not in (errno.EADDRINUSE, None):  # None: a part's own words
             raise
         return complain(_taken(error, options.port))
 
@@ -232,7 +232,7 @@ def _export_traces(settings: Settings, service: str) -> None:
 
 def _taken(error: OSError, port: int) -> str:
     if type(error) is not OSError:  # one of ours, which names its address
-        return str(error.strerror)
+        return error.strerror or str(error)
     return f"port {port} is taken; stop what uses it or set GRID_PORT to another port"
 
 
