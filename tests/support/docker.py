@@ -34,7 +34,11 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "an engine can only be started as root"
     lacking = [name for name in ("dockerd", "containerd", "runc", "busybox") if not _which(name)]
-    return f"not installed: {', '.join(lacking)} (apt install docker.io busybox-static)" if lacking else ""
+    return (
+        f"not installed: {', '.join(lacking)} (apt install docker.io busybox-static)"
+        if lacking
+        else ""
+    )
 
 
 @dataclass(frozen=True)

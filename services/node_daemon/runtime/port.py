@@ -219,7 +219,7 @@ class Runtime(Protocol):
     async def open(self) -> None:
         """Probes the machine, sets up what is shared between attempts. Call once, first."""
 
-    async def adopt(self) -> list[Attempt]:
+    async def adopt(self) -> Sequence[Attempt]:
         """Every attempt left on this machine by a former daemon; call before `prepare`."""
 
     async def prepare(self, launch: TaskLaunch, report: Report) -> Prepared:

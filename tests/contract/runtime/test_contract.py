@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,8 @@ async def test_exit_code_log_and_counts(runtime: Runtime) -> None:
 async def test_a_log_ends_at_the_spool_size_with_an_end_per_stream(runtime: Runtime) -> None:
     attempt = await runtimes.begin(runtime, runtimes.python("print('a')", "stdout=a"))
     ended = await attempt.wait()
-    offset, ends = 0, {}
+    offset = 0
+    ends: dict[int, int] = {}
     while (batch := attempt.logs.read(offset)).blocks:
         ends |= batch.ends
         offset = batch.next_offset
@@ -123,7 +125,7 @@ async def test_release_wipes_the_workspace_and_frees_the_lease(runtime: Runtime)
     await attempt.release()
     workspace = prepared.staging.workspace
     assert not workspace.exists() or list(workspace.iterdir()) == []
-    assert await runtime.adopt() == []
+    assert not await runtime.adopt()
 
 
 async def test_discard_gives_the_slot_back(runtime: Runtime) -> None:
@@ -172,7 +174,7 @@ async def test_attempts_run_side_by_side_each_in_its_own_workspace(runtime: Runt
     tasks = []
     for name in ("a", "b", "c"):
         task = runtimes.python(code, f"artifact={name}:;sleep=0.2;stdout={name}")
-        tasks.append(runtimes.replace(task, environment={**task.environment, "NAME": name}))
+        tasks.append(replace(task, environment={**task.environment, "NAME": name}))
     results = await asyncio.gather(*(runtimes.run(runtime, task) for task in tasks))
     assert [done.lines() for done in results] == [["a"], ["b"], ["c"]]
 

@@ -1,0 +1,243 @@
+"""Sends the spools of all attempts over one stream, and remembers what the grid has.
+
+Each attempt has a feed: an offset up to which its spool was sent, and the batches under way. A
+batch is acknowledged by the numbers of its lines; the spool's offset is kept once all lines before
+it are durable, so that a new stream, or a new daemon, goes on from there and repeats at most a
+window. Memory is bounded: a feed with a full window reads no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+from junglegrid.logs.v1 import log_ingest_service_pb2 as pb
+
+from libs.clock import Clock
+from libs.errors import GridError
+from libs.telemetry import logger, metrics
+from services.node_daemon.config import Limits
+from services.node_daemon.grid import Backoff, Grid
+from services.node_daemon.runtime.port import Logs
+from services.node_daemon.spool import STDERR, STDOUT, Kind, LogBlock
+
+_log = logger("logs_out")
+_sent = metrics.counter("grid_node_log_lines_total", "Log lines sent, repeats included.")
+_KINDS = {STDOUT: pb.LOG_STREAM_KIND_STDOUT, STDERR: pb.LOG_STREAM_KIND_STDERR}
+_WAIT_FOR_GRANT = "GRANT_INVALID"
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Lines under way: up to which number of each stream, and the spool's offset behind them."""
+
+    last: dict[int, int]
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Feed:
+    """One attempt's log on its way. `done` is set when nothing more will be sent; `gap` says that
+    the grid may not have all of it."""
+
+    lease_id: str
+    logs: Logs
+    grant: bytes = field(repr=False)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    gap: bool = False
+    sent_grant: bytes = field(default=b"", repr=False)
+    waiting: deque[_Batch] = field(default_factory=deque)
+    window: int = 0
+    offset: int = 0
+    durable: dict[int, int] = field(default_factory=dict)
+    held_back: bool = False  # until a fresh grant comes
+    giving_up: bool = False
+    kept: int = 0
+
+    def rewind(self) -> None:
+        """Everything that was not acknowledged will be sent again."""
+        self.waiting.clear()
+        self.window, self.offset, self.sent_grant = 0, self.kept, b""
+
+
+class LogsOut:
+    """A part: `run` keeps the stream while there is something to send."""
+
+    def __init__(self, grid: Grid, clock: Clock, limits: Limits) -> None:
+        self._grid = grid
+        self._clock = clock
+        self._limits = limits
+        self._feeds: dict[str, Feed] = {}
+        self._dirty: dict[str, None] = {}
+        self._bell = asyncio.Event()
+        self._sent_at = 0.0
+        self._hurry = False
+
+    def attach(self, lease_id: str, logs: Logs, grant: bytes) -> Feed:
+        """Begins, or goes on, to send a log."""
+        feed = Feed(lease_id, logs, grant)
+        feed.kept = feed.offset = logs.acknowledged
+        self._feeds[lease_id] = feed
+        logs.watch(lambda: self._more(lease_id))
+        self._more(lease_id)
+        return feed
+
+    def detach(self, lease_id: str) -> None:
+        """Forgets a log, sent or not."""
+        self._feeds.pop(lease_id, None)
+
+    def renew(self, lease_id: str, grant: bytes) -> None:
+        """A fresh grant."""
+        feed = self._feeds.get(lease_id)
+        if feed is not None:
+            feed.grant, feed.held_back = grant, False
+            self._more(lease_id)
+
+    async def finish(self, feed: Feed) -> None:
+        """Waits until the ended log is durable; gives the rest up after `log_gap_seconds`."""
+        self._hurry = True
+        self._more(feed.lease_id)
+        try:
+            async with asyncio.timeout(self._limits.log_gap_seconds):
+                await feed.done.wait()
+        except TimeoutError:
+            feed.gap = feed.giving_up = True
+            self._more(feed.lease_id)
+            _log.warning("the rest of a log was given up", lease_id=feed.lease_id)
+
+    async def run(self) -> None:
+        """Keeps the stream for as long as the daemon lives."""
+        backoff = Backoff(self._clock, self._limits.retry_seconds, self._limits.retry_seconds_max)
+        while True:
+            await self._bell.wait()
+            try:
+                await self._stream(backoff)
+            except GridError as error:
+                _log.info("log stream ended, trying again", reason=error.reason)
+            for feed in self._feeds.values():
+                feed.rewind()
+                self._more(feed.lease_id)
+            await backoff.pause()
+
+    async def _stream(self, backoff: Backoff) -> None:
+        call = self._grid.logs.AppendLogs(self._requests())
+        try:
+            async for response in call:
+                backoff.reset()
+                self._acknowledged(response)
+        finally:
+            call.cancel()
+
+    async def _requests(self) -> AsyncIterator[pb.AppendLogsRequest]:
+        while True:
+            await self._bell.wait()
+            await self._gather()
+            self._bell.clear()
+            dirty, self._dirty = self._dirty, {}
+            for lease_id in dirty:
+                feed = self._feeds.get(lease_id)
+                if feed is not None:
+                    for request in self._next(feed):
+                        yield request
+            self._sent_at = self._clock.monotonic()
+
+    async def _gather(self) -> None:
+        """Lets small writes gather, unless nothing was sent lately or a log is at its end."""
+        since = self._clock.monotonic() - self._sent_at
+        if not self._hurry and since < self._limits.log_batch_seconds:
+            await self._clock.sleep(self._limits.log_batch_seconds - since)
+        self._hurry = False
+
+    def _next(self, feed: Feed) -> Iterator[pb.AppendLogsRequest]:
+        if feed.giving_up:
+            feed.giving_up = False
+            yield pb.AppendLogsRequest(lease_id=feed.lease_id, attempt_grant=feed.grant, gap=True)
+            feed.done.set()
+            return
+        while not feed.held_back and feed.window < self._limits.log_window_bytes:
+            batch = feed.logs.read(feed.offset, self._limits.log_batch_bytes)
+            if not batch.blocks:
+                return
+            for request, note in self._requests_of(feed, batch.blocks, batch.next_offset):
+                feed.waiting.append(note)
+                feed.window += note.size
+                yield request
+            feed.offset = batch.next_offset
+
+    def _requests_of(
+        self, feed: Feed, blocks: tuple[LogBlock, ...], next_offset: int
+    ) -> Iterator[tuple[pb.AppendLogsRequest, _Batch]]:
+        """One request for a batch, or several when it has very many lines. Only the last one
+        carries the offset."""
+        request, last, size, lines = self._begin(feed), {}, 0, 0
+        for block in blocks:
+            if block.kind is Kind.EOF:
+                request.ends.add(stream=_KINDS[block.stream], last_seq=block.seq)
+                last.setdefault(block.stream, block.seq)
+                continue
+            for entry in block.entries():
+                if lines == self._limits.log_batch_lines:
+                    yield request, _Batch(last, feed.offset, size)
+                    request, last, size, lines = self._begin(feed), {}, 0, 0
+                request.lines.add(
+                    stream=_KINDS[entry.stream],
+                    seq=entry.seq,
+                    data=entry.data,
+                    partial=entry.continued,
+                    node_time_micros=entry.node_time_ns // 1000,
+                )
+                last[entry.stream] = entry.seq
+                size += len(entry.data) + 16
+                lines += 1
+        _sent.inc(lines)
+        yield request, _Batch(last, next_offset, size)
+
+    def _begin(self, feed: Feed) -> pb.AppendLogsRequest:
+        request = pb.AppendLogsRequest(lease_id=feed.lease_id)
+        if feed.sent_grant != feed.grant:
+            request.attempt_grant = feed.sent_grant = feed.grant
+        return request
+
+    def _acknowledged(self, response: pb.AppendLogsResponse) -> None:
+        feed = self._feeds.get(response.lease_id)
+        if feed is None:
+            return
+        if response.refused:
+            self._refused(feed, response.refused)
+            return
+        for end in response.durable:
+            feed.durable[end.stream] = end.last_seq
+        self._advance(feed)
+        if response.complete:
+            feed.done.set()
+        self._more(feed.lease_id)
+
+    def _advance(self, feed: Feed) -> None:
+        """The answers come in the order of the requests: this one is the oldest batch's."""
+        if not feed.waiting:
+            return
+        batch = feed.waiting.popleft()
+        feed.window -= batch.size
+        if any(feed.durable.get(_KINDS[each], 0) < seq for each, seq in batch.last.items()):
+            feed.rewind()  # a line before it is missing there: go back to what is known to be kept
+            return
+        if batch.offset > feed.kept:
+            feed.kept = batch.offset
+            feed.logs.acknowledge(batch.offset)
+
+    def _refused(self, feed: Feed, why: str) -> None:
+        feed.rewind()
+        if why == _WAIT_FOR_GRANT:
+            feed.held_back = True
+            return
+        _log.warning("the grid takes no more of a log", lease_id=feed.lease_id, why=why)
+        feed.gap = why != "LOG_LIMIT"
+        feed.held_back = True
+        feed.done.set()
+
+    def _more(self, lease_id: str) -> None:
+        self._dirty[lease_id] = None
+        self._bell.set()
