@@ -1,0 +1,386 @@
+"""Drafts: every field of the contract, right and wrong, and the error that a submit gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from libs.errors import GridError
+from services.jobs.domain.checks import Report, Screening
+from services.jobs.domain.draft import CallbackDraft, Draft, Wishes
+from services.jobs.domain.inspect import Defaults, Inspection, inspect
+from services.jobs.domain.routing import gpu_word, region_word
+from services.jobs.domain.vram import GB, required_vram_bytes
+from services.jobs.service.refusal import refuse
+from tests.unit.jobs.world import DRAFT
+
+STRICT = Defaults("strict", 1000, 1, 7 * GB, 3600, ("xmrig",))
+ALLOW = replace(STRICT, cpu_policy="allow")
+BARE = replace(DRAFT, model_size_gb=None)
+
+
+def codes(draft: Draft, defaults: Defaults = STRICT) -> list[str]:
+    return [check.code for check in inspect(draft, defaults).screening.errors]
+
+
+def wish(**found: Any) -> Draft:
+    return replace(DRAFT, wishes=(Wishes(**found),))
+
+
+def flat(url: str = "https://a.example", token: str = "", **metadata: str) -> Draft:
+    return replace(DRAFT, callback=CallbackDraft(url, token, metadata))
+
+
+REFUSED: list[tuple[str, Draft, str, str]] = [
+    ("no name", replace(DRAFT, name=" "), "REQUIRED", "INVALID_REQUEST"),
+    ("no image", replace(DRAFT, image=""), "REQUIRED", "INVALID_REQUEST"),
+    ("no workload", replace(DRAFT, workload_type=""), "REQUIRED", "INVALID_REQUEST"),
+    ("workload", replace(DRAFT, workload_type="mining"), "WORKLOAD_TYPE", "INVALID_REQUEST"),
+    ("name", replace(DRAFT, name="a\x1b[2J"), "NAME_INVALID", "INVALID_REQUEST"),
+    ("image", replace(DRAFT, image="a image"), "IMAGE_INVALID", "INVALID_REQUEST"),
+    ("image option", replace(DRAFT, image="--privileged"), "IMAGE_INVALID", "INVALID_REQUEST"),
+    ("id", replace(DRAFT, client_id="a\n"), "ID_INVALID", "INVALID_REQUEST"),
+    ("template", replace(DRAFT, template="lora"), "TEMPLATE_UNKNOWN", "INVALID_REQUEST"),
+    ("plan", replace(DRAFT, launch_plan_id="p"), "LAUNCH_PLAN_UNKNOWN", "INVALID_REQUEST"),
+    (
+        "registry",
+        replace(DRAFT, registry_credential_id="c"),
+        "CREDENTIAL_UNKNOWN",
+        "INVALID_REQUEST",
+    ),
+    (
+        "hugging face",
+        replace(DRAFT, huggingface_credential_id="c"),
+        "CREDENTIAL_UNKNOWN",
+        "INVALID_REQUEST",
+    ),
+    (
+        "long command",
+        replace(DRAFT, command=("x" * 5000,)),
+        "COMMAND_TOO_LONG",
+        "INVALID_REQUEST",
+    ),
+    (
+        "long args",
+        replace(DRAFT, command=("x",), args=("y" * 2048, "z" * 2048)),
+        "COMMAND_TOO_LONG",
+        "INVALID_REQUEST",
+    ),
+    ("nul", replace(DRAFT, command=("a\0b",)), "COMMAND_NUL", "INVALID_REQUEST"),
+    ("empty word", replace(DRAFT, command=(" ", "b")), "COMMAND_EMPTY", "INVALID_REQUEST"),
+    (
+        "quotes",
+        replace(DRAFT, command=("echo 'a",), command_is_text=True),
+        "COMMAND_QUOTES",
+        "INVALID_REQUEST",
+    ),
+    (
+        "args alone",
+        replace(DRAFT, command=(), args=("a",)),
+        "ARGS_WITHOUT_COMMAND",
+        "INVALID_REQUEST",
+    ),
+    (
+        "variable",
+        replace(DRAFT, environment={"1A": ""}),
+        "ENVIRONMENT_NAME",
+        "INVALID_REQUEST",
+    ),
+    (
+        "value",
+        replace(DRAFT, environment={"A": "x" * 40_000}),
+        "ENVIRONMENT_VALUE",
+        "INVALID_REQUEST",
+    ),
+    (
+        "environment",
+        replace(DRAFT, environment={f"A{n}": "" for n in range(300)}),
+        "ENVIRONMENT_TOO_LARGE",
+        "INVALID_REQUEST",
+    ),
+    ("http", flat("http://a.example"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("ftp", flat("ftp://localhost"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("no host", flat("https://"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("user in url", flat("https://a:b@c.example"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("port", flat("https://a.example:99999"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("space in url", flat("https://a.example/ b"), "CALLBACK_URL", "INVALID_REQUEST"),
+    ("token", flat(token="a\r\nX: y"), "CALLBACK_TOKEN", "INVALID_REQUEST"),
+    ("token only", flat(url="", token="t"), "CALLBACK_URL_MISSING", "INVALID_REQUEST"),
+    (
+        "17 entries",
+        flat(**{f"k{n}": "" for n in range(17)}),
+        "CALLBACK_METADATA",
+        "INVALID_REQUEST",
+    ),
+    ("key", flat(**{"a b": ""}), "CALLBACK_METADATA", "INVALID_REQUEST"),
+    ("entry", flat(a="x" * 513), "CALLBACK_METADATA", "INVALID_REQUEST"),
+    ("precision", replace(DRAFT, precision="fp8"), "PRECISION", "INVALID_REQUEST"),
+    ("scripts", replace(DRAFT, script_ids=("a", "b")), "SCRIPT_COUNT", "INVALID_REQUEST"),
+    (
+        "metadata",
+        replace(DRAFT, metadata={"a": "x" * 70_000}),
+        "METADATA_TOO_LARGE",
+        "INVALID_REQUEST",
+    ),
+    ("region mode", wish(region_mode="hope"), "CHOICE", "INVALID_REQUEST"),
+    ("latency", wish(latency_priority="x"), "CHOICE", "INVALID_REQUEST"),
+    ("cost", wish(cost_priority="x"), "CHOICE", "INVALID_REQUEST"),
+    ("priority", wish(priority="x"), "CHOICE", "INVALID_REQUEST"),
+    ("optimize", wish(optimize_for="x"), "CHOICE", "INVALID_REQUEST"),
+    ("class", wish(gpu_class="x"), "CHOICE", "INVALID_REQUEST"),
+    ("vendor", wish(gpu_vendor="x"), "CHOICE", "INVALID_REQUEST"),
+    ("count", wish(gpu_count=65), "GPU_COUNT", "INVALID_REQUEST"),
+    ("vram", wish(min_vram_gb=float("nan")), "MIN_VRAM", "INVALID_REQUEST"),
+    ("price", wish(price_micros_per_hour_max=-1), "NEGATIVE", "INVALID_REQUEST"),
+    ("budget", wish(budget_micros=-1), "NEGATIVE", "INVALID_REQUEST"),
+    ("families", wish(avoid_gpu_families=("a",) * 33), "AVOID_FAMILIES", "INVALID_REQUEST"),
+    ("word", wish(region_preference="x" * 65), "TOO_LONG", "INVALID_REQUEST"),
+    (
+        "contradiction",
+        replace(wish(gpu_type="l4"), gpu_required=False),
+        "GPU_CONTRADICTION",
+        "INVALID_REQUEST",
+    ),
+    (
+        "blocked program",
+        replace(DRAFT, command=("/opt/xmrig", "-o", "pool")),
+        "JOB_SCREENING_BLOCKED",
+        "JOB_SCREENING_BLOCKED",
+    ),
+    (
+        "cpu only",
+        replace(BARE, gpu_required=False),
+        "CPU_ONLY_WORKLOAD_UNSUPPORTED",
+        "CPU_ONLY_WORKLOAD_UNSUPPORTED",
+    ),
+    (
+        "no gpus",
+        replace(BARE, wishes=(Wishes(gpu_count=0),)),
+        "CPU_ONLY_WORKLOAD_UNSUPPORTED",
+        "CPU_ONLY_WORKLOAD_UNSUPPORTED",
+    ),
+    (
+        "not said",
+        BARE,
+        "ACCELERATOR_REQUIREMENT_UNSPECIFIED",
+        "ACCELERATOR_REQUIREMENT_UNSPECIFIED",
+    ),
+]
+BAD_ARTIFACTS = ["/etc/passwd", "../x", "/workspace/artifacts", "/workspace/artifacts/../x", " ",
+                 "a\nb", "/workspace/artifactsx/y", "."]  # fmt: skip
+
+
+@pytest.mark.parametrize(("draft", "code", "reason"), [case[1:] for case in REFUSED],
+                         ids=[case[0] for case in REFUSED])  # fmt: skip
+def test_what_is_refused(draft: Draft, code: str, reason: str) -> None:
+    assert code in codes(draft)
+    error = refused(draft)
+    assert error.reason == reason
+    screening = error.details["screening"]
+    assert not screening["can_submit"]
+    assert screening["status"] == "blocked"
+    assert any(check["code"] == code and check["status"] == "failed"
+               for check in screening["checks"])  # fmt: skip
+    assert error.message
+
+
+@pytest.mark.parametrize("path", BAD_ARTIFACTS)
+def test_artifacts_outside_are_refused(path: str) -> None:
+    error = refused(replace(DRAFT, expected_artifacts=(path,)))
+    assert error.reason == "INVALID_EXPECTED_ARTIFACT"
+
+
+def refused(draft: Draft, defaults: Defaults = STRICT) -> GridError:
+    with pytest.raises(GridError) as found:
+        refuse(inspect(draft, defaults).screening)
+    return found.value
+
+
+def accepted(draft: Draft, defaults: Defaults = STRICT) -> Inspection:
+    found = inspect(draft, defaults)
+    refuse(found.screening)
+    return found
+
+
+def test_required_fields_are_told_in_the_contract_s_words() -> None:
+    message = refused(Draft()).message
+    assert message.startswith("name, image, and workload_type are required")
+
+
+def test_a_wrong_request_comes_before_policy() -> None:
+    assert refused(replace(BARE, image="")).reason == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "text", "wanted"),
+    [
+        (("python", "-c", "print(42)"), (), False, ("python", ("-c", "print(42)"))),
+        (("python",), ("-c", "print(42)"), False, ("python", ("-c", "print(42)"))),
+        (("python", "-V"), ("ignored",), False, ("python", ("-V",))),
+        (("python",), ("-c", "print(42)"), True, ("python", ("-c", "print(42)"))),
+        (("my tool",), ("x",), True, ("my tool", ("x",))),
+        (("python -c 'print(4 2)'",), (), True, ("python", ("-c", "print(4 2)"))),
+        (("",), (), True, ("", ())),
+        ((), (), False, ("", ())),
+    ],
+)
+def test_commands(
+    command: tuple[str, ...], args: tuple[str, ...], text: bool, wanted: tuple[str, Any]
+) -> None:
+    draft = replace(DRAFT, command=command, args=args, command_is_text=text)
+    spec = accepted(draft).spec
+    assert (spec.command, spec.args) == wanted
+
+
+def test_command_of_4096_characters_is_accepted() -> None:
+    accepted(replace(DRAFT, command=("x" * 96,), args=("y" * 4000,)))
+
+
+def test_artifacts_are_normalised_and_kept_once() -> None:
+    sent = ("out.json", "/workspace/artifacts/out.json", "a/../b//c.txt", "/workspace/artifacts/d/")
+    spec = accepted(replace(DRAFT, expected_artifacts=sent)).spec
+    assert spec.expected_artifacts == (
+        "/workspace/artifacts/out.json",
+        "/workspace/artifacts/b/c.txt",
+        "/workspace/artifacts/d",
+    )
+
+
+def test_callback_in_both_spellings() -> None:
+    nested = CallbackDraft("http://localhost:9/x", "nested", {"b": "2"})
+    found = accepted(replace(DRAFT, nested_callback=nested))
+    assert found.spec.callback is not None
+    assert (found.spec.callback.url, found.secrets.callback_token) == (nested.url, "nested")
+    both = replace(flat(token="flat"), nested_callback=nested)
+    found = accepted(both)
+    assert found.spec.callback is not None
+    assert (found.spec.callback.url, found.secrets.callback_token) == ("https://a.example", "flat")
+    assert found.spec.callback.metadata == (("b", "2"),)
+
+
+def test_our_own_variables_are_dropped_with_a_warning() -> None:
+    found = accepted(replace(DRAFT, environment={"JUNGLEGRID_X": "1", "A": "2"}))
+    assert found.secrets.environment == {"A": "2"}
+    assert found.screening.status == "warning"
+
+
+def test_the_first_place_that_gives_a_wish_counts() -> None:
+    draft = replace(
+        DRAFT,
+        wishes=(
+            Wishes(gpu_type="NVIDIA L4", region_preference="US East"),
+            Wishes(gpu_type="a100", region_mode="strict", price_micros_per_hour_max=5),
+            Wishes(gpu_count=2, gpu_vendor="NVIDIA"),
+            Wishes(optimize_for="speed", budget_micros=9),
+        ),
+    )
+    spec = accepted(draft).spec
+    assert spec.resources.gpu is not None
+    assert (spec.resources.gpu.gpu_type, spec.resources.gpu.count) == ("l4", 2)
+    assert spec.resources.gpu.vendor == "nvidia"
+    assert (spec.constraints.region, spec.constraints.region_strict) == ("us-east", True)
+    assert (spec.constraints.price_micros_per_hour_max, spec.budget_micros) == (5, 9)
+    assert spec.constraints.optimize_for == "speed"
+
+
+@pytest.mark.parametrize(
+    ("sent", "word"),
+    [
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("Tesla_T4", "t4"),
+        ("any", ""),
+        ("A100 80GB", "a100-80gb"),
+    ],
+)
+def test_gpu_words(sent: str, word: str) -> None:
+    assert gpu_word(sent) == word
+    assert region_word("  EU_West 1 ") == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("draft", "acceleration", "gpu"),
+    [
+        (DRAFT, "gpu_required", True),
+        (replace(BARE, gpu_required=True), "gpu_required", True),
+        (replace(BARE, wishes=(Wishes(min_vram_gb=8.0),)), "gpu_required", True),
+        (replace(BARE, wishes=(Wishes(preferred_gpu_family="l4"),)), "gpu_required", True),
+        (replace(BARE, image="pytorch/pytorch:2.4.0-cuda12.1-cudnn9"), "gpu_required", True),
+        (replace(BARE, image="rocm/pytorch"), "gpu_required", True),
+        (replace(BARE, image="nvcr.io/x/y"), "gpu_required", True),
+        (replace(BARE, image="tensorflow/tensorflow:latest"), "unspecified", False),
+        (BARE, "unspecified", False),
+        (replace(DRAFT, gpu_required=False), "cpu_only", False),
+    ],
+)
+def test_classification(draft: Draft, acceleration: str, gpu: bool) -> None:
+    found = accepted(draft, ALLOW)
+    assert found.classification.acceleration == acceleration
+    assert (found.spec.resources.gpu is not None) == gpu
+    assert found.classification.reasons
+
+
+def test_defaults_and_what_overrides_them() -> None:
+    spec = accepted(DRAFT).spec
+    assert (spec.timeout_seconds, spec.resources.disk_bytes) == (3600, 7 * GB)
+    spec = accepted(replace(DRAFT, timeout_seconds=5, disk_gb=1.5)).spec
+    assert (spec.timeout_seconds, spec.resources.disk_bytes) == (5, 1_500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("size", "precision", "workload", "batch", "count", "gb"),
+    [
+        (7, "", "inference", 1, 1, 8.9),
+        (7, "int8", "inference", 1, 1, 4.7),
+        (7, "fp32", "batch", 1, 1, 17.3),
+        (7, "", "inference", 9, 1, 11.7),
+        (7, "", "inference", 10_000, 1, 14.5),
+        (14, "", "training", 1, 1, 134.9),
+        (14, "", "training", 1, 2, 67.7),
+        (14, "", "fine-tuning", 1, 1, 23.18),
+        (0, "", "inference", 1, 1, 0),
+    ],
+)
+def test_vram(
+    size: float, precision: str, workload: str, batch: int, count: int, gb: float
+) -> None:
+    found = required_vram_bytes(size, precision, workload, batch, count)
+    assert found == pytest.approx(gb * GB, abs=2)
+
+
+def test_min_vram_raises_and_never_lowers() -> None:
+    for asked, gb in ((40.0, 40.0), (0.5, 1.7)):
+        gpu = accepted(wish(min_vram_gb=asked)).spec.resources.gpu
+        assert gpu is not None
+        assert gpu.memory_bytes_min == gb * GB
+
+
+def test_a_clean_draft_says_so() -> None:
+    screening = inspect(DRAFT, STRICT).screening
+    assert [check.code for check in screening.checks] == ["SCREENING_PASSED"]
+    assert screening.status == "passed"
+    assert Screening(()).can_submit
+
+
+def test_broken_field_rules_become_findings() -> None:
+    report = Report()
+    report.blame([("precision", "value must be in list")])
+    assert not report.screening().can_submit
+
+
+def test_a_draft_with_numbers_that_cannot_be_is_still_inspected() -> None:
+    """Estimates get here with everything that a submit's field rules would have stopped."""
+    found = inspect(
+        replace(
+            DRAFT,
+            model_size_gb=float("nan"),
+            disk_gb=float("inf"),
+            batch_size=-5,
+            timeout_seconds=-1,
+            wishes=(Wishes(gpu_count=-3, min_vram_gb=float("inf")),),
+        ),
+        STRICT,
+        (("model_size_gb", "must be finite"),),
+    )
+    assert not found.screening.can_submit

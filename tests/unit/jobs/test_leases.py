@@ -1,0 +1,308 @@
+"""A job through its leases: events, retries, ends, races, money."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from junglegrid.billing.v1 import billing_event_pb2 as billing_pb
+from junglegrid.jobs.v1 import job_pb2
+from junglegrid.nodes.v1 import lease_pb2
+from junglegrid.nodes.v1 import node_event_pb2 as nodes_pb
+from sqlalchemy.exc import IntegrityError
+
+from services.jobs.domain.activity import public_id, sequence
+from services.jobs.domain.states import AttemptState, Reason, Status
+from services.jobs.errors import AlreadyFinal, LaunchRefused
+from tests.unit.jobs.world import DRAFT, SECRETIVE, WORKSPACE, World, ended, lease, lost
+
+LOST = lease_pb2.LEASE_OUTCOME_NODE_LOST
+
+
+async def test_a_job_runs_to_its_end(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    job = await world.job(job_id)
+    assert job.status is Status.ASSIGNED
+    assert job.placement is not None
+    assert (job.placement.node_id, job.placement.provider) == ("node_1", "acme")
+    await world.claim(job_id)
+    await world.start(job_id, phases=("container_starting", "image_download", "notice"))
+    assert (await world.job(job_id)).status is Status.RUNNING
+    await world.pass_time(2)
+    await world.exit(job_id)
+    await world.close(job_id, ended(job_id))
+    await world.settle(job_id, 1234)
+    job = await world.job(job_id)
+    assert (job.status, job.exit_code, job.artifacts_ready) == (Status.COMPLETED, 0, True)
+    assert (job.cost.total, job.hold.amount) == (1234, 0)
+    assert await world.names(job_id) == [
+        "submitted", "queued", "assigned", "container_starting", "image_download", "notice",
+        "running", "cleanup", "completed",
+    ]  # fmt: skip
+    (finished,) = world.facts("finished")
+    assert finished.status == job_pb2.JOB_STATUS_COMPLETED
+    assert finished.exit_code == 0
+    assert not finished.has_callback
+    assert [each.meta.aggregate_seq for each in world.told] == [1, 2]
+
+
+async def test_events_are_numbered_in_tens_and_named_once(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    for attempt in (1, 2):
+        await world.open(job_id, attempt)
+        await world.close(job_id, lost(job_id, attempt))
+    items = (await world.service.read.list_job_events(WORKSPACE, job_id)).items
+    assert [sequence(each.position) for each in items] == list(range(10, 10 * len(items) + 1, 10))
+    ids = [public_id(job_id, each.name, each.ordinal) for each in items]
+    assert len(set(ids)) == len(ids)
+    assert f"{job_id}:assigned" in ids
+    assert f"{job_id}:assigned:2" in ids
+    assert f"{job_id}:retry:2" in ids
+
+
+async def test_a_job_so_short_that_only_its_close_is_heard(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    fact = ended(job_id)
+    fact.started_time.FromDatetime(world.clock.now())
+    await world.close(job_id, fact)
+    job = await world.job(job_id)
+    assert job.status is Status.COMPLETED
+    assert job.started_time is not None
+
+
+@pytest.mark.parametrize(
+    ("exit", "code", "reason"),
+    [
+        ({"code": 3}, "EXIT_CODE", Reason.NONE),
+        ({"code": 137, "timed_out": True}, "TIMED_OUT", Reason.DEADLINE),
+        ({"code": 137, "out_of_memory": True}, "OUT_OF_MEMORY", Reason.OUT_OF_MEMORY),
+        ({"code": 0, "timed_out": True}, "TIMED_OUT", Reason.DEADLINE),
+    ],
+)
+async def test_ends_that_are_failures(
+    world: World, exit: dict[str, Any], code: str, reason: Reason
+) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.claim(job_id)
+    await world.start(job_id)
+    await world.close(job_id, ended(job_id, **exit))
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.code, job.reason) == (Status.FAILED, code, reason)
+    assert job.timed_out == exit.get("timed_out", False)
+    assert len(world.facts("queued")) == 1
+
+
+async def test_a_missing_image_fails_without_a_retry(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.close(job_id, lost(job_id, outcome=lease_pb2.LEASE_OUTCOME_IMAGE_UNAVAILABLE))
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.code) == (Status.FAILED, "IMAGE_UNAVAILABLE")
+
+
+async def test_a_lost_attempt_is_tried_again_elsewhere(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id, node="node_9")
+    await world.close(job_id, lost(job_id, node="node_9"))
+    job = await world.job(job_id)
+    assert (job.status, job.attempt, job.placement) == (Status.QUEUED, 2, None)
+    queued = world.facts("queued")[1]
+    assert (queued.attempt, list(queued.avoid_node_ids)) == (2, ["node_9"])
+    assert queued.reservation_id == f"res_{job_id}"
+    await world.run(job_id, attempt=2)
+    detail = await world.service.read.get_job(WORKSPACE, job_id)
+    assert detail.job.status is Status.COMPLETED
+    assert [each.state for each in detail.attempts] == [AttemptState.LOST, AttemptState.SUCCEEDED]
+
+
+async def test_attempts_are_used_up(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    for attempt in (1, 2, 3):
+        await world.open(job_id, attempt, f"node_{attempt}")
+        await world.close(job_id, lost(job_id, attempt, node=f"node_{attempt}"))
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.code) == (Status.FAILED, "NODE_LOST")
+    assert [list(each.avoid_node_ids) for each in world.facts("queued")] == [
+        [], ["node_1"], ["node_1", "node_2"],
+    ]  # fmt: skip
+    assert world.facts("finished")[0].reason == job_pb2.TERMINATION_REASON_INFRASTRUCTURE
+
+
+async def test_a_stop_that_nobody_asked_for_is_tried_again(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.close(job_id, ended(job_id, code=143, stopped=True))
+    assert (await world.job(job_id)).attempt == 2
+
+
+async def test_facts_told_twice_or_late_change_nothing(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.close(job_id, lost(job_id))
+    before = await world.job(job_id)
+    await world.open(job_id)
+    await world.claim(job_id)
+    await world.start(job_id)
+    await world.exit(job_id)
+    await world.close(job_id, lost(job_id))
+    assert await world.job(job_id) == before
+    await world.run(job_id, attempt=2)
+    done, names = await world.job(job_id), await world.names(job_id)
+    await world.run(job_id, attempt=2)
+    assert await world.job(job_id) == done
+    assert await world.names(job_id) == names
+
+
+async def test_another_lease_of_the_same_attempt_is_not_applied(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    stale = ended(job_id)
+    stale.lease.lease_id = "lease_stale"
+    await world.close(job_id, stale)
+    assert (await world.job(job_id)).status is Status.ASSIGNED
+
+
+async def test_one_open_attempt_per_job(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    with pytest.raises(IntegrityError):
+        await world.open(job_id, attempt=2)
+
+
+async def test_cancel_is_final_at_once_and_the_lease_ends_later(world: World) -> None:
+    job_id = (await world.submit(SECRETIVE)).job_id
+    await world.open(job_id)
+    await world.claim(job_id)
+    await world.start(job_id)
+    job = await world.service.cancel_job(WORKSPACE, job_id, "user requested stop")
+    assert (job.status, job.status_reason) == (Status.CANCELLED, "user requested stop")
+    (stop,), (finished,) = world.facts("stop_requested"), world.facts("finished")
+    assert stop.reason == job_pb2.TERMINATION_REASON_USER
+    assert finished.lease_open
+    assert finished.has_callback
+    with pytest.raises(AlreadyFinal):
+        await world.service.cancel_job(WORKSPACE, job_id, "again")
+    await world.exit(job_id, 143, stopped=True)
+    await world.close(job_id, ended(job_id, 143, stopped=True))
+    detail = await world.service.read.get_job(WORKSPACE, job_id)
+    assert detail.job.status is Status.CANCELLED
+    assert not detail.attempts[0].state.open
+    assert len(world.facts("finished")) == 1
+    await world.settle(job_id, 77)
+    assert (await world.job(job_id)).cost.total == 77
+
+
+async def test_cancel_of_a_queued_job_has_no_lease_open(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.service.cancel_job(WORKSPACE, job_id, "")
+    assert not world.facts("finished")[0].lease_open
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+
+
+async def test_cancel_against_close_has_one_winner(world: World) -> None:
+    order = random.Random(1)
+    for _ in range(100):
+        job_id = (await world.submit()).job_id
+        await world.open(job_id)
+        await world.claim(job_id)
+        racers = [
+            world.service.cancel_job(WORKSPACE, job_id, ""),
+            world.close(job_id, ended(job_id)),
+        ]
+        order.shuffle(racers)
+        found = await asyncio.gather(*racers, return_exceptions=True)
+        job = await world.job(job_id)
+        refused = [each for each in found if isinstance(each, AlreadyFinal)]
+        assert len(refused) == (1 if job.status is Status.COMPLETED else 0)
+        assert job.status in (Status.COMPLETED, Status.CANCELLED)
+        about = [each for each in world.told if each.meta.aggregate_id == job_id]
+        assert [each.meta.aggregate_seq for each in about] == list(range(1, len(about) + 1))
+        assert sum(each.WhichOneof("fact") == "finished" for each in about) == 1
+
+
+async def test_a_used_up_hold_stops_and_fails_the_job(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.claim(job_id)
+    await world.start(job_id)
+    for _ in range(2):
+        await world.hear(billing_pb.HoldExhausted(attempt=1), job_id)
+    assert (await world.job(job_id)).status is Status.RUNNING
+    (stop,) = world.facts("stop_requested")
+    assert stop.reason == job_pb2.TERMINATION_REASON_BUDGET
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+    await world.close(job_id, ended(job_id, 143, stopped=True))
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.code) == (Status.FAILED, "BUDGET_EXHAUSTED")
+    await world.hear(billing_pb.HoldReleased(released_micros=1), job_id)
+    assert (await world.job(job_id)).hold.amount == 0
+
+
+async def test_a_slow_step_is_shown_before_the_start(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.claim(job_id)
+    report = lease_pb2.PhaseReport(phase="image_download", message="3 of 9 layers")
+    fact = nodes_pb.LeaseProgressed(lease=lease(job_id), phases=[report])
+    await world.hear(fact, job_id)
+    assert (await world.job(job_id)).phase.value == "image_download"
+    await world.start(job_id, phases=("image_download", "runtime_preparation"))
+    names = await world.names(job_id)
+    assert names.count("image_download") == 1
+
+
+async def test_missing_artifacts_and_log_gaps_are_told(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    fact = ended(job_id)
+    fact.log_gap = True
+    fact.missing_artifacts.append("/workspace/artifacts/out.json")
+    await world.close(job_id, fact)
+    assert {"log_gap", "artifact_missing"} < set(await world.names(job_id))
+    assert (await world.job(job_id)).status is Status.COMPLETED
+
+
+async def test_launch_has_secrets_mounts_and_our_own_variables(world: World) -> None:
+    draft = replace(
+        SECRETIVE,
+        environment={"TOKEN": "canary", "JUNGLEGRID_JOB_ID": "mine"},
+        input_ids=("inp_1",),
+        script_ids=("inp_2",),
+    )
+    job_id = (await world.submit(draft)).job_id
+    launch = await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+    assert launch.environment["TOKEN"] == "canary"
+    assert launch.environment["JUNGLEGRID_JOB_ID"] == job_id
+    assert launch.environment["JUNGLEGRID_ARTIFACTS_DIR"] == "/workspace/artifacts"
+    assert [each.mount_path for each in launch.mounts] == [
+        "/workspace/inputs/inp_1", "/workspace/scripts/inp_2",
+    ]  # fmt: skip
+    assert "canary" not in repr(launch)
+    assert "signature" not in repr(launch)
+
+
+async def test_launch_is_refused_to_stale_attempts_and_leases(world: World) -> None:
+    job_id = (await world.submit(DRAFT)).job_id
+    await world.open(job_id)
+    await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 1, "lease_other", 0)
+    await world.close(job_id, lost(job_id))
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+    await world.service.get_launch_spec(job_id, 2, "lease_2", 0)
+    await world.run(job_id, attempt=2)
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 2, "lease_2", 0)
