@@ -1,0 +1,1 @@
+"""Order, fairness, which GPUs, why not, and when. See README.md."""
