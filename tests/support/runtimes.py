@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from libs.clock import SystemClock
 from services.node_daemon import loopfs
 from services.node_daemon.runtime.docker import DockerConfig, DockerRuntime
 from services.node_daemon.runtime.port import Attempt, Exit, Phase, Runtime, TaskLaunch
@@ -66,7 +67,7 @@ def docker(folders: Folders, socket: str, **slots: Any) -> DockerRuntime:
 
 
 def simulated(folders: Folders) -> SimulatedRuntime:
-    return SimulatedRuntime(folders.state / "attempts")
+    return SimulatedRuntime(folders.state / "attempts", SystemClock())
 
 
 @dataclass

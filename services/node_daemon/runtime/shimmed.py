@@ -27,10 +27,10 @@ from services.node_daemon.collect import Collection, CollectLimits, collect
 from services.node_daemon.launch import Zygote
 from services.node_daemon.runtime.logs import SpoolLogs
 from services.node_daemon.runtime.port import Exit, ExitReason, TaskLaunch
+from services.node_daemon.runtime.reattach import reach
 from services.node_daemon.slots import Slot, Slots
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_CONNECT_TRIES, _CONNECT_PAUSE_SECONDS = 40, 0.05
 # The shim ends an attempt at its deadline and kills after the grace; this long after that, the
 # daemon does it in the shim's place.
 _BACKSTOP_SECONDS = 2.0
@@ -235,32 +235,15 @@ class ShimAttempt:
         if (self._folder / attempt_files.EXIT).exists():
             self._settle()
             return
-        for _ in range(_CONNECT_TRIES):
-            if not attempt_files.is_locked(self._folder / attempt_files.LOCK):
-                await self._bury()
-                return
-            link = self._connect()
-            if link is not None:
-                self.follow(link)
-                deadline = attempt_files.read_cell(self._folder / attempt_files.DEADLINE) or 0
-                self.arm(deadline / 1e9)
-                return
-            await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
-        self._spawn(self._await_death())
-
-    def _connect(self) -> socket.socket | None:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # By descriptor: a socket's path may have only 107 bytes, and homes can be deep.
-            link.connect(f"/proc/self/fd/{folder}/{attempt_files.CTL}")
-        except OSError:
-            link.close()
-            return None
-        finally:
-            os.close(folder)
-        link.setblocking(False)
-        return link
+        deadline = attempt_files.read_cell(self._folder / attempt_files.DEADLINE) or 0
+        self.arm(deadline / 1e9)
+        link = await asyncio.to_thread(reach, self._folder)
+        if link is not None:
+            self.follow(link)
+        elif attempt_files.is_locked(self._folder / attempt_files.LOCK):
+            self._spawn(self._bury())
+        else:
+            await self._bury()
 
     def _receive(self) -> None:
         assert self._link is not None
@@ -298,13 +281,6 @@ class ShimAttempt:
             self._settle()
         else:
             self._spawn(self._bury())
-
-    async def _await_death(self) -> None:
-        await asyncio.to_thread(attempt_files.wait_unlocked, self._folder / attempt_files.LOCK)
-        if (self._folder / attempt_files.EXIT).exists():
-            self._settle()
-        else:
-            await self._bury()
 
     async def _bury(self) -> None:
         """No shim and no exit: the attempt is lost, and must not come to life any more.

@@ -18,9 +18,10 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from libs.clock import Clock
 from libs.errors import AlreadyExists, InvalidRequest
 from services.node_daemon import attempt_files
 from services.node_daemon.collect import Collection, CollectLimits, collect
@@ -76,8 +77,11 @@ class SimulatedRuntime:
     name = "simulated"
     simulated = True
 
-    def __init__(self, folder: Path, collect_limits: CollectLimits | None = None) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, collect_limits: CollectLimits | None = None
+    ) -> None:
         self._folder = folder
+        self._clock = clock
         self._limits = collect_limits or CollectLimits()
 
     def describe(self) -> Sequence[Isolation]:
@@ -97,6 +101,7 @@ class SimulatedRuntime:
                 (record["lease_id"], record["job_id"], record["attempt"], record["task_index"]),
                 folder,
                 self._limits,
+                self._clock,
             )
             attempt.lose()
             found.append(attempt)
@@ -126,7 +131,7 @@ class SimulatedRuntime:
         prepared.report(
             Phase.CONTAINER_STARTING, "Starting a simulated program", {"simulated": True}
         )
-        attempt = SimulatedAttempt(identity, folder, self._limits)
+        attempt = SimulatedAttempt(identity, folder, self._limits, self._clock)
         attempt.begin(launch, deadline_monotonic)
         prepared.report(Phase.RUNNING, "The simulated program is running", {"simulated": True})
         return attempt
@@ -144,11 +149,16 @@ class SimulatedAttempt:
     simulated = True
 
     def __init__(
-        self, identity: tuple[str, str, int, int], folder: Path, limits: CollectLimits
+        self,
+        identity: tuple[str, str, int, int],
+        folder: Path,
+        limits: CollectLimits,
+        clock: Clock,
     ) -> None:
         self.lease_id, self.job_id, self.attempt, self.task_index = identity
         self._folder = folder
         self._limits = limits
+        self._clock = clock
         self._logs = SpoolLogs(folder)
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
@@ -165,7 +175,7 @@ class SimulatedAttempt:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._spool = os.open(self._folder / attempt_files.SPOOL, flags, 0o600)
         self._writer = SpoolWriter(self._spool, launch.log_bytes_max)
-        self._started = datetime.now(UTC)
+        self._started = self._clock.now()
         self.renew(deadline)
         if launch.timeout_seconds:
             self._end_at(ExitReason.TIMED_OUT, time.monotonic() + launch.timeout_seconds)
@@ -208,7 +218,7 @@ class SimulatedAttempt:
         code, oom = 0, False
         for step in steps:
             if step.verb == "sleep":
-                await asyncio.sleep(float(step.text))
+                await self._clock.sleep(float(step.text))
             elif step.verb == "hang":
                 await asyncio.Event().wait()
             elif step.verb == "exit":
@@ -255,7 +265,7 @@ class SimulatedAttempt:
         self._exit.set_result(
             Exit(
                 reason, code, exit_signal(code), reason is ExitReason.TIMED_OUT, oom, message,
-                self._started, datetime.now(UTC), writer.kept, writer.dropped,
+                self._started, self._clock.now(), writer.kept, writer.dropped,
                 writer.entries(STDOUT), writer.entries(STDERR), writer.size,
             )
         )  # fmt: skip
