@@ -50,14 +50,11 @@ class Target:
 
 
 @dataclass(slots=True)
-class Visit:
-    """What is known so far about the request being answered."""
+class Visit(Exchange):
+    """An exchange, and what is known so far about its way."""
 
-    request: Request
     path: str
-    query: str
     scope: Scope
-    headers: dict[str, str]
     meter: Meter
     caller: str = ""
     streamed: bool = False
@@ -101,7 +98,6 @@ class Gateway:
         try:
             response = await self._answer(visit)
             status = response.status
-            return response
         except web.HTTPException as answer:  # how mounted aiohttp handlers may answer
             status = answer.status
             raise
@@ -109,6 +105,7 @@ class Gateway:
             return web.Response(status=CLIENT_GONE)  # nobody is left to read it
         finally:
             self._leave(visit, status, time.perf_counter() - begun)
+        return response
 
     def refuse(self, error: GridError) -> web.Response:
         """The answer to what could not be read as a request at all."""
@@ -128,11 +125,20 @@ class Gateway:
         headers = {**BASE_HEADERS, "X-Request-Id": scope.request_id}
         if self._cors.active:
             headers.update(self._cors.headers(given.get("Origin")))
-        return Visit(request, path, query, scope, headers, self._no_route)
+        return Visit(request, [], query, headers, path, scope, self._no_route)
 
     async def _answer(self, visit: Visit) -> web.StreamResponse:
         try:
-            return await self._dispatch(visit)
+            target = self._find(visit)
+            if target is None:
+                return await self._to_mounted(visit)
+            if not target.public:
+                shown = visit.request.headers.get("Authorization")
+                caller = self._keys.cached(shown) or await self._keys.principal(shown)
+                _admit(visit, target, caller)
+            if target.streams:
+                return await self._stream(visit, target)
+            return await target.handler(visit)
         except GridError as error:
             return self._statuses.answer(_shown(error, visit), visit.headers)
         except (ConnectionError, web.HTTPException):
@@ -140,40 +146,25 @@ class Gateway:
         except Exception as error:
             return self._statuses.answer(unforeseen(visit.where, error), visit.headers)
 
-    async def _dispatch(self, visit: Visit) -> web.StreamResponse:
+    def _find(self, visit: Visit) -> Target | None:
+        """What serves the request; None leaves it to mounted handlers."""
         match = self._router.find(visit.path)
         if match is None:
-            return await self._to_mounted(visit)
+            return None
         method = visit.request.method
-        found = match.targets.get(method)
+        found = match.targets.get("GET" if method == "HEAD" else method)
         if found is None:
             if method == "OPTIONS":
-                return self._options(match, visit)
-            found = match.targets.get("GET") if method == "HEAD" else None
-            if found is None:
-                raise MethodNotAllowed(method, visit.path, _allowed(match))
-        target = found[1]
-        visit.meter = target.meter
+                return self._options(match)
+            raise MethodNotAllowed(method, visit.path, _allowed(match))
         if visit.query:
             refuse_keys(visit.query)
-        if not target.public:
-            await self._admit(visit, target)
-        request = visit.request
-        exchange = Exchange(request, match.segments, visit.query, visit.headers)
-        if not target.streams:
-            return await target.handler(exchange)
-        return await self._stream(visit, target, exchange)
+        target = found[1]
+        visit.segments = match.segments
+        visit.meter = target.meter
+        return target
 
-    async def _admit(self, visit: Visit, target: Target) -> None:
-        principal: Principal = await self._keys.principal(
-            visit.request.headers.get("Authorization")
-        )
-        visit.caller = principal.subject
-        if target.scopes and target.scopes.isdisjoint(principal.scopes):
-            raise ScopeMissing(target.scopes)
-        visit.scope.principal = principal
-
-    async def _stream(self, visit: Visit, target: Target, exchange: Exchange) -> web.StreamResponse:
+    async def _stream(self, visit: Visit, target: Target) -> web.StreamResponse:
         connection = visit.request.protocol
         assert isinstance(connection, Connection)
         holder = visit.caller or connection.address
@@ -181,7 +172,7 @@ class Gateway:
         visit.streamed = True
         connection.stream = asyncio.current_task()
         try:
-            return await target.handler(exchange)
+            return await target.handler(visit)
         finally:
             connection.stream = None
             self._caps.leave(holder)
@@ -195,19 +186,24 @@ class Gateway:
             raise RouteNotFound(visit.path)
         visit.meter = self._mount_meter
         visit.streamed = True
+        assert isinstance(visit.request, Request)
         visit.request.matched(info)
         response = await info.handler(visit.request)
         if not response.prepared:
             response.headers.setdefault("X-Request-Id", visit.scope.request_id)
         return response
 
-    def _options(self, match: Match[Target], visit: Visit) -> web.StreamResponse:
+    def _options(self, match: Match[Target]) -> Target:
         allowed = ", ".join(_allowed(match))
-        headers = {**visit.headers, "Allow": allowed}
-        del headers["Content-Type"]
-        if self._cors.active:
-            headers.update(self._cors.preflight(allowed))
-        return web.Response(status=204, headers=headers)
+
+        async def answer(exchange: Exchange) -> web.StreamResponse:
+            headers = {**exchange.headers, "Allow": allowed}
+            del headers["Content-Type"]
+            if self._cors.active:
+                headers.update(self._cors.preflight(allowed))
+            return web.Response(status=204, headers=headers)
+
+        return Target(label="options", handler=answer, public=True)
 
     def _leave(self, visit: Visit, status: int, seconds: float) -> None:
         connection = visit.request.protocol
@@ -218,6 +214,13 @@ class Gateway:
         visit.meter.record(status, seconds, visit.streamed)
         method, request_id = visit.request.method, visit.scope.request_id
         self._log.record(method, visit.path, status, seconds, request_id, visit.caller, address)
+
+
+def _admit(visit: Visit, target: Target, caller: Principal) -> None:
+    visit.caller = caller.subject
+    if target.scopes and target.scopes.isdisjoint(caller.scopes):
+        raise ScopeMissing(target.scopes)
+    visit.scope.principal = caller
 
 
 def _shown(error: GridError, visit: Visit) -> GridError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -142,7 +143,7 @@ class AccessLog:
     def __init__(self, config: GatewayConfig, write: Callable[[bytes], Any] | None = None) -> None:
         self._on = config.access_log
         self._write = write or _to_stderr
-        self._lines: list[bytes] = []
+        self._lines: list[tuple[float, str, str, int, float, str, str, str]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -164,20 +165,8 @@ class AccessLog:
         """Keeps the line for one finished request."""
         if not self._on:
             return
-        line = {
-            "event": "request",
-            "service": "gateway",
-            "timestamp": datetime.now(UTC),
-            "method": method,
-            # A key does not belong in a path, but a stranger may put one there.
-            "path": clean_text(path[:500]) if "_" in path and "jg" in path else path[:500],
-            "status": status,
-            "millis": round(seconds * 1000, 2),
-            "request_id": request_id,
-            "caller": caller,
-            "remote": remote,
-        }
-        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        line = (time.time(), method, path, status, seconds, request_id, caller, remote)
+        self._lines.append(line)
         if len(self._lines) >= self._LINES_MAX:
             self._flush()
         elif self._timer is None:
@@ -189,8 +178,34 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            self._write(b"".join(self._lines))
-            self._lines.clear()
+            lines, self._lines = self._lines, []
+            self._write(b"".join([_formatted(*line) for line in lines]))
+
+
+def _formatted(  # noqa: PLR0913 - one argument per column of the line
+    now: float,
+    method: str,
+    path: str,
+    status: int,
+    seconds: float,
+    request_id: str,
+    caller: str,
+    remote: str,
+) -> bytes:
+    line = {
+        "event": "request",
+        "service": "gateway",
+        "timestamp": datetime.fromtimestamp(now, UTC),
+        "method": method,
+        # A key does not belong in a path, but a stranger may put one there.
+        "path": clean_text(path[:500]) if "jg" in path else path[:500],
+        "status": status,
+        "millis": round(seconds * 1000, 2),
+        "request_id": request_id,
+        "caller": caller,
+        "remote": remote,
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 def _to_stderr(data: bytes) -> None:

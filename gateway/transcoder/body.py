@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
-from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
 from gateway.transcoder.errors import RequestTimeout, UnsupportedMediaType
 from libs.errors import InvalidRequest, PayloadTooLarge
@@ -24,41 +23,38 @@ async def read(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
     """
     if not request.body_exists:
         return b""
-    length = request.content_length
-    if length is not None and length > limit:
-        raise too_large(limit)
     encoding = request.headers.get("Content-Encoding")
     if encoding is not None and encoding.lower() not in _ENCODINGS:
         raise UnsupportedMediaType(
             f"Content-Encoding '{encoding[:40]}' is not supported; send gzip, deflate or none"
         )
+    content = request.content
     try:
-        if request.content.is_eof():  # it has all arrived: no timer, no waiting
-            return await _collect(request, limit)
-        async with asyncio.timeout(seconds):
-            return await _collect(request, limit)
+        if content.is_eof() and encoding is None:  # it has all arrived: no timer, no waiting
+            body = content.read_nowait()
+        else:
+            body = await _collect(request, limit, seconds)
     except TimeoutError:
         raise RequestTimeout(
             f"the request body did not arrive within {seconds:g} s; send it again"
         ) from None
-    except HTTPRequestEntityTooLarge:
-        raise too_large(limit) from None
     except (ContentEncodingError, web.PayloadAccessError, web.RequestPayloadError):
         raise InvalidRequest("the request body is damaged; check its encoding and length") from None
+    if len(body) > limit:
+        raise too_large(limit)
+    return body
 
 
-async def _collect(request: web.BaseRequest, limit: int) -> bytes:
-    content = request.content
-    first = await content.readany()
-    if content.at_eof():
-        if len(first) > limit:
-            raise too_large(limit)
-        return first
-    body = bytearray(first)
-    while not content.at_eof():
-        body += await content.readany()
-        if len(body) > limit:
-            raise too_large(limit)
+async def _collect(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
+    length, content = request.content_length, request.content
+    if length is not None and length > limit:
+        raise too_large(limit)
+    body = bytearray()
+    async with asyncio.timeout(seconds):
+        while not content.at_eof():
+            body += await content.readany()
+            if len(body) > limit:
+                raise too_large(limit)
     return bytes(body)
 
 

@@ -33,6 +33,7 @@ Fill = Callable[[Any, Any, int], None]
 Unknown = Callable[[str, int], None]
 
 _FORMS = field_pb2.JsonForm
+_READ_TEXT = SCALARS[FieldDescriptor.TYPE_STRING]
 
 
 class Decoders:
@@ -160,7 +161,7 @@ def reader(field: FieldDescriptor) -> Reader:
 
 def _scalar_setter(field: FieldDescriptor, read: Reader) -> Setter:
     name = field.name
-    if read is SCALARS[FieldDescriptor.TYPE_STRING]:
+    if read is _READ_TEXT:
 
         def put_text(message: Any, value: Any, depth: int) -> None:
             if type(value) is not str:
@@ -176,6 +177,18 @@ def _scalar_setter(field: FieldDescriptor, read: Reader) -> Setter:
 
 
 def _list_setter(name: str, read: Reader) -> Setter:
+    if read is _READ_TEXT:
+
+        def put_texts(message: Any, value: Any, depth: int) -> None:
+            if type(value) is not list:
+                raise wrong("a list", value)
+            for item in value:
+                if type(item) is not str:
+                    _each(value, read)  # says which one
+            getattr(message, name).extend(value)
+
+        return put_texts
+
     def put(message: Any, value: Any, depth: int) -> None:
         if type(value) is not list:
             raise wrong("a list", value)
@@ -198,15 +211,15 @@ def _string_or_list_setter(field: FieldDescriptor) -> Setter:
     name, owner = field.name, field.containing_type
     companion = f"{name}_is_text"
     has_companion = owner is not None and companion in owner.fields_by_name
-    read = SCALARS[FieldDescriptor.TYPE_STRING]
+    put_list = _list_setter(name, _READ_TEXT)
 
     def put(message: Any, value: Any, depth: int) -> None:
-        if type(value) is str:
+        if type(value) is list:
+            put_list(message, value, depth)
+        elif type(value) is str:
             getattr(message, name).append(value)
             if has_companion:
                 setattr(message, companion, True)
-        elif type(value) is list:
-            getattr(message, name).extend(_each(value, read))
         else:
             raise wrong("a string or a list of strings", value)
 
@@ -266,6 +279,8 @@ def _map_setter(decoders: Decoders, name: str, entry: Descriptor) -> Setter:
             fill(target[key], value, depth + 1)
 
         put_one = put_message
+    elif item.type == entry.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING:
+        return _text_map_setter(name)
     else:
         read = reader(item)
 
@@ -287,6 +302,21 @@ def _map_setter(decoders: Decoders, name: str, entry: Descriptor) -> Setter:
     return put
 
 
+def _text_map_setter(name: str) -> Setter:
+    """The usual map, string to string: environments and labels."""
+
+    def put(message: Any, value: Any, depth: int) -> None:
+        if type(value) is not dict:
+            raise wrong("an object", value)
+        target = getattr(message, name)
+        for key, inner in value.items():
+            if type(inner) is not str:
+                raise wrong("a string", inner).under(key)
+            target[key] = inner
+
+    return put
+
+
 def _key_reader(field: FieldDescriptor) -> Reader:
     if field.type == FieldDescriptor.TYPE_STRING:
         return lambda key: key
@@ -301,7 +331,7 @@ def _key_reader(field: FieldDescriptor) -> Reader:
 def text_reader(field: FieldDescriptor) -> Callable[[str], Any]:
     """Reads one value of a scalar field from text: a query value, a path segment, a header."""
     read = reader(field)
-    if read in (SCALARS[FieldDescriptor.TYPE_STRING], read_numeric_text) or field.enum_type:
+    if read in (_READ_TEXT, read_numeric_text) or field.enum_type:
         return read
     if field.type == FieldDescriptor.TYPE_BYTES:
         return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,14 @@ class Limits:
     stream_buffer_bytes: int = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
-    """One HTTP request on its way through a handler."""
+    """One HTTP request on its way through a handler. `headers` are for the answer."""
 
-    request: web.BaseRequest
+    request: web.Request
     segments: list[str]
     query: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
 
 
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
