@@ -10,7 +10,7 @@ from sqlalchemy import MetaData, bindparam, delete, select, tuple_
 from libs.bus.dispatch import Dispatch, Routed
 from libs.bus.parking import Parking
 from libs.bus.port import Record
-from libs.db import Tx, outbox_tables
+from libs.db import Bulk, Tx, outbox_tables
 from libs.telemetry import metrics
 
 _duplicates = metrics.counter(
@@ -36,7 +36,7 @@ class Inbox:
         self._known = select(c.event_id).where(
             c.consumer == consumer, c.event_id.in_(bindparam("ids", expanding=True))
         )
-        self._insert = table.insert()
+        self._insert = Bulk(table.insert(), "consumer", "event_id", "received_time")
         old = (
             select(c.consumer, c.event_id)
             .where(c.received_time < bindparam("before"))
@@ -91,11 +91,7 @@ class Inbox:
     def _note(self, tx: Tx, records: Sequence[Record]) -> None:
         if records:
             now = tx.now()
-            rows = [
-                {"consumer": self._consumer, "event_id": r.event_id, "received_time": now}
-                for r in records
-            ]
-            tx.execute(self._insert, rows)
+            tx.execute_bulk(self._insert, [(self._consumer, r.event_id, now) for r in records])
 
     def _count(self, applied: int, duplicates: int) -> None:
         self._applied.inc(applied)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, delete, null, select, tuple_
 
-from libs.db import Database, OutboxEvent, Tx, outbox_tables
+from libs.db import Bulk, Database, OutboxEvent, Tx, outbox_tables
 
 Place = tuple[str, str, int]
 BEGINNING: Place = ("", "", 0)
@@ -33,11 +33,8 @@ class OutboxRows:
             .order_by(c.topic, c.key, c.aggregate_seq)
             .limit(_PAGE)
         )
-        self._mark = (
-            outbox.update()
-            .where(c.event_id == bindparam("id"))
-            .values(published_time=bindparam("now"))
-        )
+        mark = outbox.update().where(c.event_id == bindparam("id"))
+        self._mark = Bulk(mark.values(published_time=bindparam("now")), "now", "id")
         self._unmark = outbox.update().values(published_time=null())
         self._since = c.created_time >= bindparam("since")
         old = (
@@ -59,7 +56,7 @@ class OutboxRows:
 
         def work(tx: Tx) -> None:
             now = tx.now()
-            tx.execute(self._mark, [{"id": event_id, "now": now} for event_id in event_ids])
+            tx.execute_bulk(self._mark, [(now, event_id) for event_id in event_ids])
 
         await self._database.write(work)
 

@@ -1,5 +1,6 @@
 """Units of work over SQL. The README argues the design."""
 
+from libs.db.bulk import Bulk
 from libs.db.database import Database, connect
 from libs.db.errors import MigrationError, StorageUnavailable
 from libs.db.outbox import OutboxEvent, OutboxTables, outbox_tables
@@ -8,6 +9,7 @@ from libs.db.tx import Tx
 from libs.db.types import JsonText, UtcTime
 
 __all__ = [
+    "Bulk",
     "Database",
     "JsonText",
     "MigrationError",

@@ -3,8 +3,9 @@
 CPython hands the interpreter lock over only to a thread that has waited for it undisturbed for the
 switch interval (5 ms). A busy loop releases the lock at every poll and takes it back within
 microseconds, which restarts that wait each time: a thread that returns from a commit was seen to
-starve for seconds. So while a thread of ours is at work and the loop has no idle moment, the loop
-sleeps for some microseconds once a turn. An idle loop is left alone.
+starve for seconds. So when a thread of ours has been at work for a millisecond and the loop has had
+no idle moment, the loop sleeps for some microseconds once a turn. An idle loop is left alone, and a
+commit that is quick costs a timer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from weakref import WeakKeyDictionary, proxy
 
 _BUSY_SECONDS = 0.0001
 _YIELD_SECONDS = 0.00001
-_LOOK_AGAIN_SECONDS = 0.001
+_LOOK_AFTER_SECONDS = 0.001
 
 
 class Handover:
@@ -33,7 +34,7 @@ class Handover:
         self._waiting += 1
         if not self._armed:
             self._armed = True
-            self._measure()
+            self._loop.call_later(_LOOK_AFTER_SECONDS, self._look)
 
     def leave(self) -> None:
         """Its answer has arrived."""
@@ -50,9 +51,9 @@ class Handover:
             time.sleep(_YIELD_SECONDS)
             self._measure()
         else:
-            self._loop.call_later(_LOOK_AGAIN_SECONDS, self._look_again)
+            self._loop.call_later(_LOOK_AFTER_SECONDS, self._look)
 
-    def _look_again(self) -> None:
+    def _look(self) -> None:
         if self._waiting:
             self._measure()
         else:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from libs.db.bulk import Bulk, Row
 from libs.db.types import JsonText, UtcTime
 
 
@@ -129,14 +130,28 @@ def _relay(metadata: MetaData) -> Table:
     )
 
 
-def outbox_row(event: OutboxEvent, now: datetime) -> dict[str, object]:
+def outbox_insert(outbox: Table) -> Bulk:
+    """Inserts what `outbox_row` makes."""
+    return Bulk(
+        outbox.insert(),
+        "event_id",
+        "topic",
+        "key",
+        "aggregate_seq",
+        "payload",
+        "headers",
+        "created_time",
+    )
+
+
+def outbox_row(event: OutboxEvent, now: datetime) -> Row:
     """The values of one outbox row."""
-    return {
-        "event_id": event.event_id,
-        "topic": event.topic,
-        "key": event.key,
-        "aggregate_seq": event.aggregate_seq,
-        "payload": event.payload,
-        "headers": dict(event.headers),
-        "created_time": now,
-    }
+    return (
+        event.event_id,
+        event.topic,
+        event.key,
+        event.aggregate_seq,
+        event.payload,
+        dict(event.headers),
+        now,
+    )

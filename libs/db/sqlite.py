@@ -17,6 +17,7 @@ from libs.db.committer import Answer
 from libs.db.database import OutboxListener
 from libs.db.errors import StorageUnavailable, is_fatal, sqlite_code, translate
 from libs.db.files import SqliteFile
+from libs.db.outbox import outbox_insert
 from libs.db.readers import Readers
 from libs.db.tx import Tx
 from libs.db.writer import Writer
@@ -60,7 +61,7 @@ class SqliteDatabase:
         self._durable = durable
         self._fatal = fatal
         outbox = metadata.tables.get("outbox")
-        self._outbox = None if outbox is None else outbox.insert()
+        self._outbox = None if outbox is None else outbox_insert(outbox)
         self._listeners: list[OutboxListener] = []
         self._writer: Writer | None = None
         self._readers: Readers | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Executable, Insert, Inspector, MetaData, inspect
+from sqlalchemy import Connection, CursorResult, Executable, Inspector, MetaData, inspect
 
 from libs.clock import Clock
+from libs.db.bulk import Bulk, Row
 from libs.db.outbox import OutboxEvent, outbox_row
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -25,7 +26,7 @@ class Tx:
 
     __slots__ = ("_clock", "_connection", "_now", "_open", "_outbox", "events", "hooks")
 
-    def __init__(self, connection: Connection, clock: Clock, outbox: Insert | None) -> None:
+    def __init__(self, connection: Connection, clock: Clock, outbox: Bulk | None) -> None:
         self._connection = connection
         self._clock = clock
         self._outbox = outbox
@@ -40,6 +41,11 @@ class Tx:
         """Runs a SQLAlchemy Core statement. Rows must be fetched before the function returns."""
         self._check()
         return self._connection.execute(statement, parameters)
+
+    def execute_bulk(self, bulk: Bulk, rows: Iterable[Row]) -> int:
+        """Runs a prepared statement once per row; returns how many rows it changed."""
+        self._check()
+        return bulk.run(self._connection, rows)
 
     def now(self) -> datetime:
         """The database's time, the same for the whole function. SQLite has the injected clock."""
@@ -79,7 +85,7 @@ class Tx:
         """Writes the outbox rows; the database calls it when the function has returned."""
         if self.events and self._outbox is not None:
             now = self.now()
-            self._connection.execute(self._outbox, [outbox_row(e, now) for e in self.events])
+            self._outbox.run(self._connection, [outbox_row(e, now) for e in self.events])
 
     def close(self) -> None:
         """Ends its validity; the database calls it."""

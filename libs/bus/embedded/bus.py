@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from libs.bus.embedded import tables
 from libs.bus.embedded.group import Group
@@ -126,7 +125,13 @@ class EmbeddedBus:
             for offset, r in enumerate(records, start=first)
         ]
         now = tx.now()
-        tx.execute(tables.APPEND, [_row(record, now) for record in placed])
+        tx.execute_bulk(
+            tables.APPEND,
+            [
+                (r.offset, r.topic, r.key, r.event_id, r.payload, dict(r.headers), now)
+                for r in placed
+            ],
+        )
         self._put_places(tx)
         tx.after_commit(lambda: self._hand_over(placed))
 
@@ -229,15 +234,3 @@ class EmbeddedBus:
         oldest = tx.execute(tables.OLDEST_KEPT, since).scalar_one_or_none()
         tx.execute(tables.SET_END, {"end": self._end})
         tx.execute(tables.DROP_BEFORE, {"first": self._end + 1 if oldest is None else oldest})
-
-
-def _row(record: Record, now: Any) -> dict[str, Any]:
-    return {
-        "offset": record.offset,
-        "topic": record.topic,
-        "key": record.key,
-        "event_id": record.event_id,
-        "payload": record.payload,
-        "headers": record.headers,
-        "created_time": now,
-    }

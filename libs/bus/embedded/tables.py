@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from libs.db.bulk import Bulk
 from libs.db.types import JsonText, UtcTime
 
 
@@ -53,7 +54,9 @@ def define(metadata: MetaData) -> tuple[Table, Table, Table]:
 METADATA = MetaData()
 LOG, PLACE, BUS = define(METADATA)
 
-APPEND = LOG.insert()
+APPEND = Bulk(
+    LOG.insert(), "offset", "topic", "key", "event_id", "payload", "headers", "created_time"
+)
 SELECT_BUS = select(BUS.c.identity, BUS.c.end_offset)
 SET_END = BUS.update().values(end_offset=bindparam("end"))
 LAST = select(func.coalesce(func.max(LOG.c.offset), 0))
