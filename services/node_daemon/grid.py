@@ -78,7 +78,7 @@ class Backoff:
 
     async def pause(self) -> None:
         """Waits, longer each time. Never under `first_seconds`: that bounds the tries a second."""
-        wait = self._first + random.random() * (self._next - self._first)  # noqa: S311 - no secret
+        wait = self._first + random.random() * (self._next - self._first)
         self._next = min(self._next * 2, self._most)
         await self._clock.sleep(wait)
 

@@ -44,15 +44,15 @@ async def stage(
 ) -> None:
     """Downloads all inputs at once; raises InputFailed, or InvalidRequest for a bad path."""
     targets = [(each, target(staging, each.mount_path)) for each in inputs]
-    async with asyncio.TaskGroup() as group:
-        for each, path in targets:
-            group.create_task(_fetch(http, each, path, staging, backoff))
+    await asyncio.gather(*(_fetch(http, each, path, staging, backoff) for each, path in targets))
 
 
 def target(staging: Staging, mount_path: str) -> Path:
     """Where a mount path is on this machine; it must lie in the inputs or scripts folder."""
     path = PurePosixPath(mount_path)
-    parts = (path.relative_to(_ROOT) if path.is_absolute() and _ROOT in path.parents else path).parts
+    parts = (
+        path.relative_to(_ROOT) if path.is_absolute() and _ROOT in path.parents else path
+    ).parts
     plain = all(part not in ("", ".", "..") and "\0" not in part for part in parts)
     if path.is_absolute() and _ROOT not in path.parents:
         plain = False

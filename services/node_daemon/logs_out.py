@@ -9,6 +9,7 @@ window. Memory is bounded: a feed with a full window reads no more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -56,9 +57,12 @@ class Feed:
     held_back: bool = False  # until a fresh grant comes
     giving_up: bool = False
     kept: int = 0
+    end: int | None = None  # length of the ended spool
+    skip: int = 0  # answers still to come to requests that were given up
 
-    def rewind(self) -> None:
+    def rewind(self, *, new_stream: bool) -> None:
         """Everything that was not acknowledged will be sent again."""
+        self.skip = 0 if new_stream else self.skip + len(self.waiting)
         self.waiting.clear()
         self.window, self.offset, self.sent_grant = 0, self.kept, b""
 
@@ -74,7 +78,7 @@ class LogsOut:
         self._dirty: dict[str, None] = {}
         self._bell = asyncio.Event()
         self._sent_at = 0.0
-        self._hurry = False
+        self._hurry = asyncio.Event()
 
     def attach(self, lease_id: str, logs: Logs, grant: bytes) -> Feed:
         """Begins, or goes on, to send a log."""
@@ -96,17 +100,19 @@ class LogsOut:
             feed.grant, feed.held_back = grant, False
             self._more(lease_id)
 
-    async def finish(self, feed: Feed) -> None:
-        """Waits until the ended log is durable; gives the rest up after `log_gap_seconds`."""
-        self._hurry = True
+    async def finish(self, feed: Feed, spool_bytes: int) -> None:
+        """Waits until the ended log is durable; gives the rest up after `log_gap_seconds`, and at
+        once when all of a spool is sent whose writer died before it could write its end."""
+        feed.end = spool_bytes
+        self._hurry.set()
+        self._check_end(feed)
         self._more(feed.lease_id)
         try:
             async with asyncio.timeout(self._limits.log_gap_seconds):
                 await feed.done.wait()
         except TimeoutError:
-            feed.gap = feed.giving_up = True
-            self._more(feed.lease_id)
-            _log.warning("the rest of a log was given up", lease_id=feed.lease_id)
+            self._give_up(feed)
+            feed.done.set()
 
     async def run(self) -> None:
         """Keeps the stream for as long as the daemon lives."""
@@ -118,7 +124,7 @@ class LogsOut:
             except GridError as error:
                 _log.info("log stream ended, trying again", reason=error.reason)
             for feed in self._feeds.values():
-                feed.rewind()
+                feed.rewind(new_stream=True)
                 self._more(feed.lease_id)
             await backoff.pause()
 
@@ -146,18 +152,24 @@ class LogsOut:
 
     async def _gather(self) -> None:
         """Lets small writes gather, unless nothing was sent lately or a log is at its end."""
-        since = self._clock.monotonic() - self._sent_at
-        if not self._hurry and since < self._limits.log_batch_seconds:
-            await self._clock.sleep(self._limits.log_batch_seconds - since)
-        self._hurry = False
+        left = self._sent_at + self._limits.log_batch_seconds - self._clock.monotonic()
+        if left > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
+        self._hurry.clear()
 
     def _next(self, feed: Feed) -> Iterator[pb.AppendLogsRequest]:
         if feed.giving_up:
             feed.giving_up = False
-            yield pb.AppendLogsRequest(lease_id=feed.lease_id, attempt_grant=feed.grant, gap=True)
+            yield self._farewell(feed)
             feed.done.set()
             return
-        while not feed.held_back and feed.window < self._limits.log_window_bytes:
+        while (
+            not feed.done.is_set()
+            and not feed.held_back
+            and feed.window < self._limits.log_window_bytes
+        ):
             batch = feed.logs.read(feed.offset, self._limits.log_batch_bytes)
             if not batch.blocks:
                 return
@@ -172,7 +184,8 @@ class LogsOut:
     ) -> Iterator[tuple[pb.AppendLogsRequest, _Batch]]:
         """One request for a batch, or several when it has very many lines. Only the last one
         carries the offset."""
-        request, last, size, lines = self._begin(feed), {}, 0, 0
+        last: dict[int, int] = {}
+        request, size, lines = self._begin(feed), 0, 0
         for block in blocks:
             if block.kind is Kind.EOF:
                 request.ends.add(stream=_KINDS[block.stream], last_seq=block.seq)
@@ -205,37 +218,61 @@ class LogsOut:
         feed = self._feeds.get(response.lease_id)
         if feed is None:
             return
+        if feed.skip or not feed.waiting:
+            feed.skip = max(feed.skip - 1, 0)
+            return
+        # The answers come in the order of the requests: this one is the oldest batch's.
+        batch = feed.waiting.popleft()
+        feed.window -= batch.size
         if response.refused:
             self._refused(feed, response.refused)
             return
         for end in response.durable:
             feed.durable[end.stream] = end.last_seq
-        self._advance(feed)
         if response.complete:
             feed.done.set()
+        self._advance(feed, batch)
         self._more(feed.lease_id)
 
-    def _advance(self, feed: Feed) -> None:
-        """The answers come in the order of the requests: this one is the oldest batch's."""
-        if not feed.waiting:
-            return
-        batch = feed.waiting.popleft()
-        feed.window -= batch.size
+    def _advance(self, feed: Feed, batch: _Batch) -> None:
         if any(feed.durable.get(_KINDS[each], 0) < seq for each, seq in batch.last.items()):
-            feed.rewind()  # a line before it is missing there: go back to what is known to be kept
+            # A line before it is missing there: go back to what is known to be kept.
+            feed.rewind(new_stream=False)
             return
         if batch.offset > feed.kept:
             feed.kept = batch.offset
             feed.logs.acknowledge(batch.offset)
+        self._check_end(feed)
+
+    def _check_end(self, feed: Feed) -> None:
+        """All of an ended spool is there, and yet the grid waits for its end."""
+        if feed.end is not None and feed.kept >= feed.end and not feed.done.is_set():
+            self._give_up(feed)
+
+    def _give_up(self, feed: Feed) -> None:
+        feed.giving_up = True
+        feed.gap = feed.end != 0
+        self._more(feed.lease_id)
+        if feed.gap:
+            _log.warning("the rest of a log was given up", lease_id=feed.lease_id)
+
+    def _farewell(self, feed: Feed) -> pb.AppendLogsRequest:
+        """The last word: a gap, or that there never was a line."""
+        request = pb.AppendLogsRequest(
+            lease_id=feed.lease_id, attempt_grant=feed.grant, gap=feed.gap
+        )
+        if not feed.gap:
+            for kind in _KINDS.values():
+                request.ends.add(stream=kind, last_seq=0)
+        return request
 
     def _refused(self, feed: Feed, why: str) -> None:
-        feed.rewind()
+        feed.rewind(new_stream=False)
         if why == _WAIT_FOR_GRANT:
             feed.held_back = True
             return
         _log.warning("the grid takes no more of a log", lease_id=feed.lease_id, why=why)
         feed.gap = why != "LOG_LIMIT"
-        feed.held_back = True
         feed.done.set()
 
     def _more(self, lease_id: str) -> None:

@@ -40,7 +40,9 @@ class Sent:
 class Uploads:
     """Shared by all attempts: `uploads_at_once` bounds the files under way on this node."""
 
-    def __init__(self, grid: Grid, http: aiohttp.ClientSession, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, grid: Grid, http: aiohttp.ClientSession, clock: Clock, limits: Limits
+    ) -> None:
         self._grid = grid
         self._http = http
         self._clock = clock
