@@ -13,7 +13,7 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ _MARK = b"jgo1"
 _FOOTER = struct.Struct(">I4s")
 _TRAILER_MAX = 4_096
 _LEFTOVER_SECONDS = 24 * 3600
+_PUT_TRIES = 100
 _AFTER_RENAME = failpoints.register(
     "objects.after_rename", "an object is in place, its folder is not synced and nobody was told"
 )
@@ -58,15 +59,14 @@ class Blobs:
     def place(self, upload: Upload, key: str, single_use_id: str = "") -> ObjectInfo:
         """Puts a sealed upload under `key`, durably. Raises ObjectExists."""
         assert upload.info is not None
-        target = self._path(key)
-        _make_folders(target.parent)
+        target, info = self._path(key), upload.info
         if is_final(key):
-            self._link(upload.path, target, upload.info)
-        elif self._unused(single_use_id, key, upload.info):
-            upload.path.rename(target)
+            _put(target, lambda: self._link(upload.path, target, info))
+        elif self._unused(single_use_id, key, info):
+            _put(target, lambda: upload.path.rename(target))
             self._mark_used(single_use_id)
         _AFTER_RENAME.hit()
-        _sync_folder(target.parent)
+        _sync_placed(target.parent)
         upload.discard()
         return _named(upload.info, key)
 
@@ -84,10 +84,9 @@ class Blobs:
             if info.etag != etag:
                 raise ObjectChanged("the object has changed since it was looked at")
             path = self._path(target)
-            _make_folders(path.parent)
-            self._link(held, path, info)
+            _put(path, lambda: self._link(held, path, info))
             _AFTER_RENAME.hit()
-            _sync_folder(path.parent)
+            _sync_placed(path.parent)
         finally:
             held.unlink(missing_ok=True)
         return _named(info, target)
@@ -225,6 +224,23 @@ def _make_folders(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
         _sync_folder(path.parent)
+
+
+def _put(target: Path, act: Callable[[], object]) -> None:
+    """Runs `act`, which makes `target`, in folders that are there. A delete elsewhere takes empty
+    folders away, also between the two; then it is done again."""
+    for _ in range(_PUT_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            _make_folders(target.parent)
+            act()
+            return
+    raise OSError(f"the folder of {target.name} keeps vanishing")
+
+
+def _sync_placed(folder: Path) -> None:
+    # Gone with its last file: whoever deleted the object in between had the last word.
+    with contextlib.suppress(FileNotFoundError):
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -280,3 +280,19 @@ async def test_keys_are_plain(objects: Objects, key: str) -> None:
 def test_a_signed_url_is_not_shown_by_accident(objects: Objects) -> None:
     signed = sign_put(objects)
     assert signed.url not in repr(signed)
+
+
+async def test_those_who_delete_do_not_disturb_those_who_put(objects: Objects) -> None:
+    async def work(number: int) -> None:
+        for turn in range(30):
+            staged, final = (
+                f"staging/n{number}.{turn}",
+                f"artifacts/job{number % 3}/{number}.{turn}",
+            )
+            info = await objects.put(staged, b"x", "")
+            await objects.copy(staged, final, if_match_etag=info.etag)
+            await objects.delete(staged)
+            await objects.delete(final)
+
+    await asyncio.gather(*(work(number) for number in range(12)))
+    assert await objects.list("") == []
