@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.errors import (
-    Conflict,
+    AlreadyExists,
     FailedPrecondition,
     InvalidRequest,
     NotFound,
@@ -64,8 +64,9 @@ class ArtifactNotReady(FailedPrecondition):
     reason = "ARTIFACT_NOT_READY"
 
 
-class ArtifactConflict(Conflict):
-    """The name is taken, in this attempt, by other bytes or by a failed upload."""
+class ArtifactConflict(AlreadyExists):
+    """The name is taken, in this attempt, by other bytes or by a failed upload, and stays so: a
+    node does not try again."""
 
     reason = "ARTIFACT_CONFLICT"
 
@@ -82,8 +83,8 @@ class ArtifactMismatch(FailedPrecondition):
     reason = "ARTIFACT_MISMATCH"
 
 
-class ArtifactLimit(ResourceExhausted):
-    """The job has used up its room for artifacts."""
+class ArtifactLimit(PayloadTooLarge):
+    """More than a job may keep. Not ResourceExhausted, which a node takes for "later"."""
 
     reason = "ARTIFACT_LIMIT"
 
