@@ -1,0 +1,1 @@
+"""Webhooks: tells the end of a job to whoever asked for it."""
