@@ -89,12 +89,6 @@ class ArtifactLimit(PayloadTooLarge):
     reason = "ARTIFACT_LIMIT"
 
 
-class ArtifactsUnavailable(Unavailable):
-    """The store of artifacts does not answer."""
-
-    reason = "ARTIFACTS_UNAVAILABLE"
-
-
 class StaleAttempt(PermissionDenied):
     """A newer attempt of the job exists."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from libs import failpoints
 from libs.errors import InvalidRequest
+from libs.objects import ObjectsUnavailable
 from services.artifacts.convert import Cursors
 from services.artifacts.domain import Claim, InputState
 from services.artifacts.errors import (
@@ -17,6 +18,7 @@ from services.artifacts.errors import (
     InputMismatch,
     InputNotFound,
     InputNotReady,
+    InputsUnavailable,
     InputTooLarge,
     InvalidCursor,
     InvalidName,
@@ -306,6 +308,23 @@ async def test_grant_signs_a_download_of_the_final_bytes(world: World) -> None:
     assert f"/objects/{item.stored.object_key}?" in grant.url
     assert grant.url not in repr(grant)
     assert grant.mount.stored.sha256 == hashlib.sha256(b"in.txt").hexdigest()
+
+
+async def test_store_that_is_down_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = await world.slot()
+    await world.send(slot.item, DATA)
+
+    async def down(key: str) -> None:
+        raise ObjectsUnavailable("full", retry_after_seconds=10.0)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.objects, "head", down)
+        with pytest.raises(InputsUnavailable) as refused:
+            await world.slots.complete_job_input(OURS, slot.item.input_id, Claim(slot.token))
+    assert refused.value.reason == "JOB_INPUTS_UNAVAILABLE"
+    assert refused.value.retry_after_seconds == 10.0
+    done = await world.slots.complete_job_input(OURS, slot.item.input_id, Claim(slot.token))
+    assert done.ready
 
 
 async def test_unfinished_slot_expires_and_goes(world: World) -> None:
