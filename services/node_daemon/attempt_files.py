@@ -18,15 +18,15 @@ import fcntl
 import json
 import os
 import struct
-from pathlib import Path
 from typing import Any
 
 LOCK, LAUNCH, DEADLINE, CTL = "lock", "launch.json", "deadline", "ctl"
 SPOOL, ACKED, EXIT, ERRORS = "spool", "acked", "exit.json", "shim.err"
+StrPath = str | os.PathLike[str]
 _CELL = struct.Struct("<qq")
 
 
-def write_cell(path: str | Path, value: int) -> None:
+def write_cell(path: StrPath, value: int) -> None:
     """Stores one number in place. Its complement beside it shows a reader a torn write."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -35,7 +35,7 @@ def write_cell(path: str | Path, value: int) -> None:
         os.close(fd)
 
 
-def read_cell(path: str | Path) -> int | None:
+def read_cell(path: StrPath) -> int | None:
     """The number last stored; None when there is none or it is being written this moment."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -51,11 +51,12 @@ def read_cell(path: str | Path) -> int | None:
     return int(value) if check == ~value else None
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: StrPath, value: dict[str, Any]) -> None:
     """Replaces the file as a whole, without syncing: for what a power cut may take."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(value))
-    temporary.rename(path)
+    temporary = f"{os.fspath(path)}.new"
+    with open(temporary, "w") as file:
+        json.dump(value, file)
+    os.rename(temporary, path)
 
 
 def write_json_durably(path: str, value: dict[str, Any]) -> None:
@@ -75,10 +76,11 @@ def write_json_durably(path: str, value: dict[str, Any]) -> None:
         os.close(folder)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: StrPath) -> dict[str, Any] | None:
     """The file's object, or None when it is missing or not whole."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        value = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            value = json.load(file)
         return value if isinstance(value, dict) else None
     return None
 
@@ -90,7 +92,7 @@ def hold_lock(path: str) -> int:
     return fd
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: StrPath) -> bool:
     """Whether a shim lives. A flock dies with its process, so no pid can be mistaken for it."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -105,7 +107,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def wait_unlocked(path: Path) -> None:
+def wait_unlocked(path: StrPath) -> None:
     """Blocks until the shim that holds the lock is gone; for a worker thread."""
     with contextlib.suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

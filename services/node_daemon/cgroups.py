@@ -15,8 +15,6 @@ import errno
 import os
 import signal
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 CONTROLLERS = ("memory", "pids", "cpu")
@@ -24,8 +22,7 @@ _PERIOD_US = 100_000
 _UNIFIED = "unified"  # our name for the v2 tree, whatever it is mounted as
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where the trees are. `trees`: controller, or `unified`, to a folder for groups."""
 
     kind: str
@@ -190,11 +187,10 @@ class Group:
         return True
 
 
-def detect(mountinfo: str, own: str, parent: str) -> Layout:
-    """Reads the kind of tree from the texts of /proc/self/mountinfo and /proc/self/cgroup.
+def detect(mountinfo: str, parent: str) -> Layout:
+    """Reads the kind of tree from the text of /proc/self/mountinfo.
 
-    Groups go below `parent` (a relative name) at the top of each mounted tree, or, on v2, of the
-    part of it that this process may use.
+    Groups go below `parent` (a relative name) at the top of each mounted tree.
     """
     mounts = _mounts(mountinfo)
     v1 = {c: m for m in mounts if m.kind == "cgroup" for c in CONTROLLERS if c in m.options}
@@ -218,12 +214,12 @@ def prepare(layout: Layout) -> Layout:
         except OSError:
             missing += [name for name, base in layout.trees.items() if base == folder]
     if layout.kind == "v2" and not missing:
-        missing = _delegate(Path(layout.trees[_UNIFIED]))
+        missing = _delegate(layout.trees[_UNIFIED])
     trees = {name: base for name, base in layout.trees.items() if name not in missing}
     return Layout(layout.kind, trees, tuple(name for name in missing if name != _UNIFIED))
 
 
-def _delegate(folder: Path) -> list[str]:
+def _delegate(folder: str) -> list[str]:
     """Enables each controller in `folder`'s parent and in `folder`; the names of those refused.
 
     A v2 group with processes of its own may not hand controllers down. In a container the top
@@ -232,26 +228,30 @@ def _delegate(folder: Path) -> list[str]:
     refused = []
     for name in CONTROLLERS:
         try:
-            _enable(folder.parent, name)
+            _enable(os.path.dirname(folder), name)
             _enable(folder, name)
         except OSError:
             refused.append(name)
     return refused
 
 
-def _enable(folder: Path, name: str) -> None:
-    control = folder / "cgroup.subtree_control"
-    if name in control.read_text().split():
+def _enable(folder: str, name: str) -> None:
+    control = f"{folder}/cgroup.subtree_control"
+    if name in _read(control).split():
         return
     try:
-        control.write_text(f"+{name}")
+        _put(control, f"+{name}")
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        leaf = folder / "daemon"
-        leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text("0")
-        control.write_text(f"+{name}")
+        os.makedirs(f"{folder}/daemon", exist_ok=True)
+        _put(f"{folder}/daemon/cgroup.procs", "0")
+        _put(control, f"+{name}")
+
+
+def _put(path: str, value: str) -> None:
+    with open(path, "w") as file:
+        file.write(value)
 
 
 class _Mount(NamedTuple):

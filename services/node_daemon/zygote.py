@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 
 from services.node_daemon import shim, syscalls
 
@@ -63,6 +62,8 @@ def _become_shim(connection: socket.socket, launch_fd: int, link_fd: int) -> Non
         shim.run(launch_fd, link_fd)
         code = 0
     except BaseException:
+        import traceback
+
         shim.note_crash(traceback.format_exc())
     finally:
         os._exit(code)

@@ -136,8 +136,8 @@ class SandboxRuntime:
         self._config.run_folder.mkdir(parents=True, exist_ok=True)
         self._rootfs = rootfs.build(self._config.run_folder / "root", mount=self._root)
         self._host.open()
-        with open("/proc/self/mountinfo") as mounts, open("/proc/self/cgroup") as own:
-            found = cgroups.detect(mounts.read(), own.read(), self._config.cgroup_name)
+        with open("/proc/self/mountinfo") as mounts:
+            found = cgroups.detect(mounts.read(), self._config.cgroup_name)
         self._layout = cgroups.prepare(found) if self._root else found.without_trees()
         if syscalls.MACHINE in seccomp.ARCHITECTURES:
             self._filter = seccomp.program(syscalls.MACHINE)
