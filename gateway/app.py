@@ -187,11 +187,9 @@ class Gateway:
         visit.meter = self._mount_meter
         visit.streamed = True
         assert isinstance(visit.request, Request)
-        visit.request.matched(info)
-        response = await info.handler(visit.request)
-        if not response.prepared:
-            response.headers.setdefault("X-Request-Id", visit.scope.request_id)
-        return response
+        own = {name: visit.headers[name] for name in ("X-Request-Id", "Server")}
+        visit.request.matched(info, own)
+        return await info.handler(visit.request)
 
     def _options(self, match: Match[Target]) -> Target:
         allowed = ", ".join(_allowed(match))

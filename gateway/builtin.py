@@ -17,7 +17,7 @@ from gateway import docs_page
 from gateway.config import GatewayConfig
 from gateway.listener import Connection
 from gateway.transcoder.unary import Exchange, Handler
-from libs.errors import GridError, PermissionDenied
+from libs.errors import GridError, NotFound, PermissionDenied
 from libs.telemetry import metrics
 
 VERSION = "0.1.0"
@@ -33,19 +33,48 @@ class MetricsRefused(PermissionDenied):
         )
 
 
+class Health:
+    """Asks the parts of the grid how they are. `parts`: name -> (channel, service to ask about)."""
+
+    def __init__(
+        self, config: GatewayConfig, parts: Mapping[str, tuple[grpc.aio.Channel, str]]
+    ) -> None:
+        self._seconds = config.ready_seconds
+        self._parts: dict[str, tuple[Any, Any]] = {
+            name: (
+                health_pb2_grpc.HealthStub(channel),
+                health_pb2.HealthCheckRequest(service=service),
+            )
+            for name, (channel, service) in parts.items()
+        }
+
+    async def ask(self) -> list[dict[str, Any]]:
+        """One line per part, all asked at the same time."""
+        return list(await asyncio.gather(*(self._one(name) for name in sorted(self._parts))))
+
+    async def _one(self, name: str) -> dict[str, Any]:
+        stub, request = self._parts[name]
+        try:
+            reply = await stub.Check(request, timeout=self._seconds)
+        except NotFound:
+            return {"name": name, "ready": False, "detail": "not running"}
+        except GridError as error:
+            return {"name": name, "ready": False, "detail": error.message}
+        ready = reply.status == health_pb2.HealthCheckResponse.SERVING
+        return {"name": name, "ready": ready, "detail": "" if ready else "not serving"}
+
+
 class Builtin:
     """Handlers of the routes above. `document` is the OpenAPI description."""
 
     def __init__(
         self,
         config: GatewayConfig,
-        peers: Mapping[str, grpc.aio.Channel],
+        health: Health,
         document: Mapping[str, Any],
     ) -> None:
         self._config = config
-        self._health: dict[str, Any] = {
-            name: health_pb2_grpc.HealthStub(channel) for name, channel in peers.items()
-        }
+        self._health = health
         self._document = orjson.dumps(document)
         self._page = docs_page.render(document)
 
@@ -55,10 +84,9 @@ class Builtin:
 
     async def readyz(self, exchange: Exchange) -> web.StreamResponse:
         """Every service behind the public routes answers."""
-        parts = await asyncio.gather(*(self._ask(name) for name in sorted(self._health)))
+        parts = await self._health.ask()
         ready = all(part["ready"] for part in parts)
-        found = {"ready": ready, "parts": list(parts)}
-        return _json(exchange, found, 200 if ready else 503)
+        return _json(exchange, {"ready": ready, "parts": parts}, 200 if ready else 503)
 
     async def metrics(self, exchange: Exchange) -> web.StreamResponse:
         """Prometheus text."""
@@ -89,15 +117,6 @@ class Builtin:
             return web.Response(status=302, headers=headers)
         places = {"docs": "/docs", "openapi": "/openapi.json", "api": "/v1", "health": "/healthz"}
         return _json(exchange, {"service": "jungle-grid", "version": VERSION, **places})
-
-    async def _ask(self, name: str) -> dict[str, Any]:
-        request = health_pb2.HealthCheckRequest()
-        try:
-            reply = await self._health[name].Check(request, timeout=self._config.ready_seconds)
-        except GridError as error:
-            return {"name": name, "ready": False, "detail": error.message}
-        ready = reply.status == health_pb2.HealthCheckResponse.SERVING
-        return {"name": name, "ready": ready, "detail": "" if ready else "not serving"}
 
     def routes(self) -> dict[str, Handler]:
         """Path to handler; all of them are open and answer GET."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gateway.transcoder.openapi import Comments
 from gateway.transcoder.rules import Route, routes
 
 _IMAGE = Path(__file__).resolve().parents[1] / "build" / "protos" / "grid.binpb"
+_INTERNAL = "InternalService"
 _SERVICE_FILES = "*/v*/*_service_pb2.py"
 
 
@@ -45,9 +45,17 @@ def owner(route: Route) -> str:
     return route.package.split(".")[1]
 
 
-def owners(found: Iterable[Route]) -> list[str]:
-    """All of them, once each."""
-    return sorted({owner(route) for route in found})
+def parts() -> dict[str, str]:
+    """Every part of the grid by its name as a peer, and a service by which its health is asked.
+
+    That service is one of those on the internal listener; the others are for daemons.
+    """
+    found: dict[str, str] = {}
+    for service in services():
+        name = service.file.package.split(".")[1]
+        if service.name.endswith(_INTERNAL) or any(routes([service])):
+            found.setdefault(name, service.full_name)
+    return dict(sorted(found.items()))
 
 
 def comments(image: Path = _IMAGE) -> Comments:

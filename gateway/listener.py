@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -97,9 +97,15 @@ def _malformed(status: int, error: BaseException | None) -> GridError:
 class Request(web.Request):
     """A request that a mounted handler may read its path parameters from."""
 
-    def matched(self, info: web.UrlMappingMatchInfo) -> None:
-        """Attaches what the path matched."""
+    def matched(self, info: web.UrlMappingMatchInfo, headers: Mapping[str, str]) -> None:
+        """Attaches what the path matched, and headers that the answer will have."""
         self._match_info = info
+        self._cache["answer_headers"] = headers
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """aiohttp's last word before the head is sent, whoever made the response."""
+        for name, value in self._cache.get("answer_headers", {}).items():
+            response.headers[name] = value
 
 
 class Listener(web.Server):

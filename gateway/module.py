@@ -10,7 +10,7 @@ import grpc.aio
 from gateway import contracts
 from gateway.app import Edge, Gateway, Mounted, Target
 from gateway.auth import NAME, Keys
-from gateway.builtin import Builtin
+from gateway.builtin import Builtin, Health
 from gateway.config import GatewayConfig
 from gateway.describe import describe
 from gateway.errors import STATUS_BY_CODE, STATUS_BY_REASON
@@ -32,14 +32,15 @@ def build(context: Context) -> Module:
     """The gateway as a module: it serves no RPC, it listens for HTTP."""
     config = context.config(GatewayConfig)
     found = contracts.public_routes()
-    names = sorted({*contracts.owners(found), IDENTITY})
-    peers = {name: context.peers(name) for name in names}
+    parts = contracts.parts()
+    peers = {name: context.peers(name) for name in parts}
     statuses = Statuses(STATUS_BY_REASON, STATUS_BY_CODE)
     keys = Keys(peers[IDENTITY], config, context.clock)
     log = AccessLog(config)
     gateway = Gateway(config, keys, statuses, log)
     serve(gateway, found, peers, limits(config))
-    builtin = Builtin(config, peers, describe(found, contracts.comments(), statuses))
+    health = Health(config, {name: (peers[name], service) for name, service in parts.items()})
+    builtin = Builtin(config, health, describe(found, contracts.comments(), statuses))
     serve_builtin(gateway, builtin)
     gateway.mount(mounted(context))
     return Module(name=NAME, parts=(log, keys, Edge(config, gateway)))

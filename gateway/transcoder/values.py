@@ -21,6 +21,8 @@ Reader = Callable[[Any], Any]
 MICROS = 1_000_000
 SAFE_INTEGER_MAX = 2**53 - 1
 _SHOWN_MAX = 40
+_EXACT = 2.0**50
+_NEAR = 1e-3
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s")
 _KINDS = {
     type(None): "null",
@@ -104,8 +106,11 @@ def read_micros(value: Any) -> int:
     """A decimal number as millionths, rounded half to even below that."""
     if type(value) is not float and type(value) is not int:
         raise wrong("a number", value)
-    if type(value) is float and not math.isfinite(value):
-        raise FieldError("expected a finite number")
+    scaled = value * 1e6
+    if -_EXACT < scaled < _EXACT and abs(scaled - round(scaled)) < _NEAR:
+        return round(scaled)  # six decimals or fewer, as all usual amounts: no Decimal needed
+    if not math.isfinite(scaled):
+        raise FieldError("expected a smaller amount")
     micros = int((Decimal(repr(value)) * MICROS).to_integral_value(ROUND_HALF_EVEN))
     if not -(2**63) <= micros < 2**63:
         raise FieldError("expected a smaller amount")

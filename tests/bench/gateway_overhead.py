@@ -387,7 +387,7 @@ def main() -> None:
     parser.add_argument("--address", default="")
     parser.add_argument("--calls", type=int, default=3200)
     parser.add_argument("--at-once", type=int, default=32)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()  # the rest is for the other parts of `make bench`
     if options.role:
         uvloop.run(ROLES[options.role](options.address))
         return

@@ -16,7 +16,7 @@ from junglegrid.identity.v1 import identity_internal_service_pb2_grpc as identit
 
 from gateway.app import Edge, Gateway
 from gateway.auth import Keys
-from gateway.builtin import Builtin
+from gateway.builtin import Builtin, Health
 from gateway.config import GatewayConfig
 from gateway.errors import STATUS_BY_CODE, STATUS_BY_REASON
 from gateway.middleware import AccessLog
@@ -173,9 +173,13 @@ class World:
 
 @asynccontextmanager
 async def running(
-    folder: Path, config: GatewayConfig | None = None, clock: Clock | None = None
+    folder: Path,
+    config: GatewayConfig | None = None,
+    clock: Clock | None = None,
+    *,
+    not_running: bool = False,
 ) -> AsyncIterator[World]:
-    """A world on a free port."""
+    """A world on a free port. `not_running`: readiness asks for a part that is not there, too."""
     config = config or GatewayConfig(port=0)
     animals = Zoo()
     identity = Identity()  # type: ignore[abstract] # the rest of identity is not asked here
@@ -200,7 +204,12 @@ async def running(
     found = routes([zoo.service()])
     serve(gateway, found, {PEER: channel}, limits(config))
     described = document(found, Comments(zoo.files()), Info("Zoo", "1", "", statuses))
-    serve_builtin(gateway, Builtin(config, {"zoo": channel}, described))
+    parts_asked = {
+        "zoo": (channel, zoo.service().full_name),
+        "other": (channel, "gatewaytest.v1.NobodyService"),
+    }
+    health = Health(config, parts_asked if not_running else {"zoo": parts_asked["zoo"]})
+    serve_builtin(gateway, Builtin(config, health, described))
     edge = Edge(config, gateway)
     parts = (log, keys, edge)
     for part in parts:

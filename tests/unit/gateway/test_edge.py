@@ -161,6 +161,14 @@ async def test_health_and_readiness(world: World) -> None:
     assert (status, body["ready"], body["parts"][0]["ready"]) == (503, False, False)
 
 
+async def test_a_part_that_is_not_running_is_named() -> None:
+    with tempfile.TemporaryDirectory(prefix="gw") as folder:
+        async with running(Path(folder), CONFIG, not_running=True) as world:
+            status, body, _ = await world.ask("GET", "/readyz")
+    assert (status, body["ready"]) == (503, False)
+    assert {"name": "other", "ready": False, "detail": "not running"} in body["parts"]
+
+
 async def test_metrics_are_for_the_operator(world: World) -> None:
     await world.ask("GET", "/healthz")
     status, text, headers = await world.ask("GET", "/metrics")
@@ -238,6 +246,7 @@ async def test_handlers_of_other_parts_are_mounted_as_they_are(world: World) -> 
     status, body, headers = await world.ask("PUT", "/objects/a/b%20c?sig=x", data=b"12345")
     assert (status, body) == (200, {"key": "a/b c", "size": 5})
     assert headers["X-Request-Id"]
+    assert headers["Server"] == "jungle-grid"
     status, body, _ = await world.ask("GET", "/fail")
     assert (status, body["code"]) == (409, "CONFLICT")
     assert (await world.ask("GET", "/leave"))[0] == 302
