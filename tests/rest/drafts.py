@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tests.rest.client import Answer, Client
@@ -49,7 +50,11 @@ async def finished(api: Client, job_id: str) -> dict[str, Any]:
 
 
 async def upload(
-    api: Client, filename: str, data: bytes, kind: str = "input", **told: Any
+    api: Client,
+    filename: str,
+    data: bytes,
+    kind: str = "input",
+    told: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Answer]:
     """A slot whose bytes were sent, and the answer to complete; `told` changes what it says."""
     made = await api.post(
@@ -65,5 +70,5 @@ async def upload(
         "content_type": "text/x-python",
         "size_bytes": len(data),
     }
-    done = await api.post(f"/v1/job-inputs/{slot['input_id']}/complete", claim | told)
+    done = await api.post(f"/v1/job-inputs/{slot['input_id']}/complete", {**claim, **(told or {})})
     return slot, done

@@ -76,7 +76,7 @@ async def test_complete_is_idempotent_and_a_late_put_changes_nothing(ours: Works
 async def test_complete_compares_what_it_is_told(
     ours: Workspace, told: dict[str, Any], field: str
 ) -> None:
-    slot, refused = await upload(ours.api, "a.txt", b"first", **told)
+    slot, refused = await upload(ours.api, "a.txt", b"first", told=told)
     assert (refused.status, refused.code) == (400, "INVALID_REQUEST")
     assert refused.body["error"]["details"]["field"] == field
     listing = await ours.api.get("/v1/job-inputs", limit=1)
