@@ -56,11 +56,15 @@ def serve(config: NodeConfig) -> int:
     config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _lock(config.home)
     try:
-        daemon = build(config, SystemClock())
-        uvloop.run(run([daemon], ready=lambda: None))
+        uvloop.run(_live(config))
     finally:
         lock.close()
     return 0
+
+
+async def _live(config: NodeConfig) -> None:
+    """Built inside the loop: gRPC binds a channel to the loop that it is made in."""
+    await run([build(config, SystemClock())], ready=lambda: None)
 
 
 def settings(found: argparse.Namespace) -> NodeConfig:
