@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Executable, Inspector, MetaData, inspect
 
@@ -14,6 +14,7 @@ from libs.db.outbox import OutboxEvent, outbox_row
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Hook = Callable[[], None]
+T = TypeVar("T")
 
 
 class Tx:
@@ -24,7 +25,17 @@ class Tx:
     every call costs three times its execution.
     """
 
-    __slots__ = ("_clock", "_connection", "_now", "_open", "_outbox", "events", "hooks")
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_last",
+        "_memo",
+        "_now",
+        "_open",
+        "_outbox",
+        "events",
+        "hooks",
+    )
 
     def __init__(self, connection: Connection, clock: Clock, outbox: Bulk | None) -> None:
         self._connection = connection
@@ -32,6 +43,8 @@ class Tx:
         self._outbox = outbox
         self._now: datetime | None = None
         self._open = True
+        self._last: list[Hook] = []
+        self._memo: dict[object, Any] = {}
         self.events: list[OutboxEvent] = []
         self.hooks: list[Hook] = []
 
@@ -61,6 +74,21 @@ class Tx:
             raise RuntimeError("emit needs libs.db.outbox_tables in the metadata, and a write")
         self.events.append(event)
 
+    def memo(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` gave the first time that this unit of work asked for `key`: an identity map,
+        say, that the handlers of one batch share."""
+        self._check()
+        if key not in self._memo:
+            self._memo[key] = make()
+        found: T = self._memo[key]
+        return found
+
+    def before_commit(self, hook: Hook) -> None:
+        """Runs `hook` when the function has returned, still in the unit: it may execute and emit.
+        What it raises undoes the unit, like an error of the function."""
+        self._check()
+        self._last.append(hook)
+
     def after_commit(self, hook: Hook) -> None:
         """Runs `hook` on the event loop once the commit is durable; not at all otherwise. A hint
         only: a process that dies in between never runs it."""
@@ -82,7 +110,10 @@ class Tx:
         return inspect(self._connection)
 
     def flush(self) -> None:
-        """Writes the outbox rows; the database calls it when the function has returned."""
+        """Runs what was left for the end and writes the outbox rows; the database calls it when the
+        function has returned."""
+        for hook in self._last:
+            hook()
         if self.events and self._outbox is not None:
             now = self.now()
             self._outbox.run(self._connection, [outbox_row(e, now) for e in self.events])

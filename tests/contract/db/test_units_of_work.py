@@ -162,6 +162,28 @@ async def test_hooks_run_after_the_commit_and_only_then(database: Database) -> N
     assert ran == ["a", "c"]
 
 
+async def test_what_is_left_for_the_end_is_part_of_the_unit(database: Database) -> None:
+    def last(tx: Tx, kept: list[int], then: BaseException | None) -> None:
+        add(kept[0], then)(tx)
+        tx.emit(event(kept[0]))
+
+    def work(tx: Tx, then: BaseException | None = None) -> int:
+        kept = tx.memo("kept", list[int])
+        if not kept:
+            tx.before_commit(lambda: last(tx, kept, then))
+        kept.append(len(kept) + 1)
+        return len(tx.memo("kept", list[int]))
+
+    with pytest.raises(ValueError, match="no"):
+        await database.write(lambda tx: work(tx, ValueError("no")))
+    assert await names(database) == []
+    assert await database.write(lambda tx: work(tx) + work(tx)) == 3
+    assert await names(database) == ["item 1"]
+    assert await database.read(
+        lambda tx: tx.execute(select(OUTBOX.outbox.c.event_id)).scalars().all()
+    )
+
+
 async def test_events_are_rows_of_the_commit_and_told_in_its_order(database: Database) -> None:
     told: list[OutboxEvent] = []
     database.on_outbox(told.extend)
