@@ -47,7 +47,7 @@ def check_names(draft: Draft, report: Report) -> None:
 
 
 def check_environment(draft: Draft, report: Report) -> dict[str, str]:
-    """The environment without the grid's own names, which the grid sets itself."""
+    """The environment as it is kept; what the grid sets itself is laid over it at launch."""
     kept: dict[str, str] = {}
     total = 0
     for name, value in draft.environment.items():
@@ -71,9 +71,10 @@ def check_environment(draft: Draft, report: Report) -> dict[str, str]:
             report.warn(
                 "ENVIRONMENT_RESERVED",
                 "environment",
-                f"{name} is set by the grid; the value that was sent is not used",
+                f"{name} has a prefix of the grid's own, which overwrites it where it sets it",
                 f"Choose a name that does not start with {OWN_PREFIX}.",
             )
+            kept[name] = value
         else:
             kept[name] = value
     if len(draft.environment) > ENVIRONMENT_ENTRIES_MAX or total > ENVIRONMENT_BYTES_MAX:

@@ -260,9 +260,9 @@ def test_callback_in_both_spellings() -> None:
     assert found.spec.callback.metadata == (("b", "2"),)
 
 
-def test_our_own_variables_are_dropped_with_a_warning() -> None:
+def test_names_with_our_prefix_are_kept_with_a_warning() -> None:
     found = accepted(replace(DRAFT, environment={"JUNGLEGRID_X": "1", "A": "2"}))
-    assert found.secrets.environment == {"A": "2"}
+    assert found.secrets.environment == {"JUNGLEGRID_X": "1", "A": "2"}
     assert found.screening.status == "warning"
 
 
