@@ -232,8 +232,9 @@ class Bill:
 
     @property
     def releasable(self) -> bool:
-        """The job is final and no lease of it is awaited."""
-        return self.finished_time is not None and self.closed_attempt >= self.awaited_attempt
+        """The job is final and no lease of it is awaited, nor known to run."""
+        over = self.finished_time is not None and self.closed_attempt >= self.awaited_attempt
+        return over and not self.in_use
 
     @property
     def unpaid(self) -> bool:

@@ -21,6 +21,8 @@ from services.scheduling.planner.queue import Line, Queue
 from services.scheduling.planner.view import View, Views
 
 _KEEP_CANDIDATES = 64
+# A run without a limit counts as one of a year.
+_RUN_SECONDS_MAX = 366 * 86_400
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -95,7 +97,7 @@ class Planner:
         prices = 0
         simulated = False
         relaxed: tuple[str, ...] = ()
-        end = now + timedelta(seconds=entry.timeout_seconds)
+        end = now + timedelta(seconds=min(entry.timeout_seconds, _RUN_SECONDS_MAX))
         for task in range(entry.tasks):
             picked = self._pick(view, entry, end)
             if picked is None:

@@ -38,7 +38,8 @@ class Job:
             self.closed = max(self.closed, attempt)
             if cost is not None:
                 self.resolve(cost)
-        if self.awaited is not None and self.closed >= self.awaited:
+        over = self.awaited is not None and self.closed >= self.awaited
+        if over and self.claimed <= self.closed:
             self.resolve(0)
 
 
