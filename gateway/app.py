@@ -18,6 +18,7 @@ from gateway.config import GatewayConfig
 from gateway.errors import KeyInUrl, ScopeMissing
 from gateway.listener import Connection, Listener, Request
 from gateway.middleware import BASE_HEADERS, AccessLog, Cors, Meter, meter
+from gateway.transcoder.body import invite
 from gateway.transcoder.errors import MethodNotAllowed, RouteNotFound, Statuses
 from gateway.transcoder.paths import Match, Router, Template
 from gateway.transcoder.sse import StreamCaps
@@ -30,6 +31,13 @@ from libs.telemetry import trace
 
 CLIENT_GONE = 499
 _OURS = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
+_TOO_LATE = (
+    "no answer came in time, and the request may have taken effect; look before you repeat it, or "
+    "repeat it with the same Idempotency-Key"
+)
+_NOT_RUNNING = "this grid does not run the part that serves this route; see /readyz"
+# gRPC's own words, where no servicer was asked.
+_NO_SUCH_METHOD = "Method not found!"
 _KEY = re.compile(r"\bjg[en]?_[0-9A-Za-z]{44}\b")
 _KEY_NAMES = frozenset({"api_key", "apikey", "access_token", "authorization"})
 
@@ -189,6 +197,8 @@ class Gateway:
         assert isinstance(visit.request, Request)
         own = {name: visit.headers[name] for name in ("X-Request-Id", "Server")}
         visit.request.matched(info, own)
+        if "Expect" in visit.request.headers:
+            await invite(visit.request)
         return await info.handler(visit.request)
 
     def _options(self, match: Match[Target]) -> Target:
@@ -222,9 +232,13 @@ def _admit(visit: Visit, target: Target, caller: Principal) -> None:
 
 
 def _shown(error: GridError, visit: Visit) -> GridError:
-    """Errors that are our fault say an id and nothing else, whoever raised them."""
+    """Errors that are our fault say an id and nothing else; the transport's own say what to do."""
     if error.code in _OURS and "error_id" not in error.details:
         return unforeseen(visit.where, error)
+    if error.code is Code.DEADLINE_EXCEEDED:
+        error.message = _TOO_LATE
+    elif error.message == _NO_SUCH_METHOD:
+        error.message = _NOT_RUNNING
     return error
 
 

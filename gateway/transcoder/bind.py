@@ -58,11 +58,11 @@ class Binder:
                 self._read_query(message, query)
             # The path and headers come last: nothing in a body may override them.
             for index, name, read in self._path:
-                _put(message, name, read, _text(segments, index))
+                _put(message, name, name, read, _text(segments, index))
             for header, name, read in self._headers:
                 value = request.headers.get(header)
                 if value is not None:
-                    _put(message, name, read, value)
+                    _put(message, name, header, read, value)
         except FieldError as error:
             raise bad_field(error) from None
         return message
@@ -110,11 +110,11 @@ def parse_query(query: str) -> list[tuple[str, str]]:
         raise InvalidRequest(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
 
 
-def _put(message: Any, name: str, read: Read, text: str) -> None:
+def _put(message: Any, name: str, shown: str, read: Read, text: str) -> None:
     try:
         setattr(message, name, read(text))
     except FieldError as error:
-        raise error.under(name) from None
+        raise error.under(shown) from None
 
 
 def _text(segments: list[str], index: int | slice) -> str:

@@ -49,6 +49,7 @@ async def _collect(request: web.BaseRequest, limit: int, seconds: float) -> byte
     length, content = request.content_length, request.content
     if length is not None and length > limit:
         raise too_large(limit)
+    await invite(request)
     body = bytearray()
     async with asyncio.timeout(seconds):
         while not content.at_eof():
@@ -56,6 +57,14 @@ async def _collect(request: web.BaseRequest, limit: int, seconds: float) -> byte
             if len(body) > limit:
                 raise too_large(limit)
     return bytes(body)
+
+
+async def invite(request: web.BaseRequest) -> None:
+    """Says 100 Continue to a client that waits for it before it sends its body."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It is no part of the answer: that has not begun.
+        request.writer.output_size = 0
 
 
 def too_large(limit: int) -> PayloadTooLarge:

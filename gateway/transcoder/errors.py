@@ -102,14 +102,20 @@ def dump(error: GridError) -> bytes:
     return orjson.dumps(shape(error), default=str)
 
 
-def without_prefix(error: GridError, prefix: str) -> GridError:
-    """Paths of broken rules as the client wrote them: the body is not inside of a field there."""
+def as_sent(error: GridError, body_field: str, headers: Mapping[str, str]) -> GridError:
+    """Paths of broken rules as the client wrote them.
+
+    A body that fills one field of the request is not inside of that field for its sender, and a
+    field that a header fills has the header's name (`headers`: field name -> header).
+    """
     violations = error.details.get("violations")
     if not isinstance(violations, list):
         return error
-    dotted = f"{prefix}."
+    prefix = f"{body_field}." if body_field else ""
     for item in violations:
         if isinstance(item, dict) and isinstance(item.get("field"), str):
-            item["field"] = item["field"].removeprefix(dotted)
-    error.message = error.message.removeprefix(dotted)
+            item["field"] = headers.get(item["field"], item["field"].removeprefix(prefix))
+    where, colon, rest = error.message.partition(": ")
+    if colon:
+        error.message = f"{headers.get(where, where.removeprefix(prefix))}: {rest}"
     return error

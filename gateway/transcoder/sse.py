@@ -21,7 +21,7 @@ from gateway.transcoder import body as bodies
 from gateway.transcoder.bind import Binder
 from gateway.transcoder.decode import Decoders, new_message
 from gateway.transcoder.encode import Encoders, dumps
-from gateway.transcoder.errors import StreamLimit, shape, without_prefix
+from gateway.transcoder.errors import StreamLimit, as_sent, shape
 from gateway.transcoder.rules import Route
 from gateway.transcoder.unary import Exchange, Handler, Limits
 from libs.errors import GridError
@@ -84,7 +84,8 @@ def stream_handler(
     frame = event_framer(route, encoders)
     opening = f"retry: {route.retry_millis}\n\n".encode() if route.retry_millis else b""
     limit = route.body_bytes_max or limits.body_bytes
-    prefix = route.body.strip("*")
+    body_field = route.body.strip("*")
+    headers = {field.name: header for header, field in route.header_fields.items()}
 
     async def handle(exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
@@ -99,7 +100,7 @@ def stream_handler(
         try:
             await pump.first()
             if pump.error is not None and not pump.has_output:
-                raise without_prefix(pump.error, prefix) if prefix else pump.error
+                raise as_sent(pump.error, body_field, headers)
             await _send(request, response, pump, opening, limits)
         finally:
             await pump.close()

@@ -13,7 +13,7 @@ from gateway.transcoder import body as bodies
 from gateway.transcoder.bind import Binder
 from gateway.transcoder.decode import Decoders, new_message
 from gateway.transcoder.encode import Encode, Encoders, dumps
-from gateway.transcoder.errors import without_prefix
+from gateway.transcoder.errors import as_sent
 from gateway.transcoder.rules import Route
 from libs.errors import GridError
 
@@ -62,7 +62,8 @@ def unary_handler(
     encode = response_encoder(route, encoders)
     limit = route.body_bytes_max or limits.body_bytes
     body_seconds, call_seconds = limits.body_seconds, limits.call_seconds
-    reads_body, prefix, status = bind.reads_body, route.body.strip("*"), route.success_status
+    reads_body, body_field, status = bind.reads_body, route.body.strip("*"), route.success_status
+    headers = {field.name: header for header, field in route.header_fields.items()}
 
     async def handle(exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
@@ -71,7 +72,7 @@ def unary_handler(
         try:
             reply = await call(message, timeout=call_seconds)
         except GridError as error:
-            raise (without_prefix(error, prefix) if prefix else error) from None
+            raise as_sent(error, body_field, headers) from None
         return web.Response(body=dumps(encode(reply)), status=status, headers=exchange.headers)
 
     return handle

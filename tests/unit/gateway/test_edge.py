@@ -243,7 +243,9 @@ async def test_handlers_of_other_parts_are_mounted_as_they_are(world: World) -> 
 
     world.gateway.mount([("PUT", "/objects/{key:.+}", put), ("GET", "/fail", fail)])
     world.gateway.mount([("GET", "/leave", leave)])
-    status, body, headers = await world.ask("PUT", "/objects/a/b%20c?sig=x", data=b"12345")
+    status, body, headers = await world.ask(
+        "PUT", "/objects/a/b%20c?sig=x", data=b"12345", expect100=True
+    )
     assert (status, body) == (200, {"key": "a/b c", "size": 5})
     assert headers["X-Request-Id"]
     assert headers["Server"] == "jungle-grid"

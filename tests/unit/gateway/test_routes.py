@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from libs.errors import Code, Conflict, GridError, Unavailable, Unprocessable
+from libs.errors import (
+    Code,
+    Conflict,
+    DeadlineExceeded,
+    GridError,
+    InvalidRequest,
+    Unavailable,
+    Unprocessable,
+)
 from tests.unit.gateway import zoo
 from tests.unit.gateway.backend import World
 
@@ -259,6 +267,42 @@ async def test_errors_of_services_keep_their_words(
     assert (found, body["code"]) == (status, code)
     assert body["error"] == {"code": code, "message": error.message, "details": error.details}
     assert headers.get("Retry-After") == ("2" if error.retry_after_seconds else None)
+
+
+async def test_broken_rules_are_named_as_the_client_sent_them(world: World) -> None:
+    def refuse(_: Any) -> Any:
+        fields = ("draft.name", "idempotency_key")
+        raise InvalidRequest(
+            "draft.name: is too short",
+            details={"violations": [{"field": field, "message": "no"} for field in fields]},
+        )
+
+    world.zoo.replies["AddAnimal"] = refuse
+    key = world.identity.add("zoo:write")
+    status, body, _ = await world.ask("POST", "/v1/animals", key=key, json={})
+    assert (status, body["message"]) == (400, "name: is too short")
+    fields = [each["field"] for each in body["error"]["details"]["violations"]]
+    assert fields == ["name", "Idempotency-Key"]
+
+
+async def test_a_client_that_waits_is_told_to_go_on(world: World) -> None:
+    world.zoo.replies["AddAnimal"] = lambda request: zoo.message("Animal")(name=request.draft.name)
+    key = world.identity.add("zoo:write")
+    status, body, _ = await world.ask(
+        "POST", "/v1/animals", key=key, json={"name": "Tom"}, expect100=True
+    )
+    assert (status, body["name"]) == (201, "Tom")
+
+
+async def test_a_call_that_takes_too_long(world: World) -> None:
+    def fail(_: Any) -> Any:
+        raise DeadlineExceeded("x")
+
+    world.zoo.replies["GetAnimal"] = fail
+    key = world.identity.add("zoo:read")
+    status, body, _ = await world.ask("GET", "/v1/animals/a", key=key)
+    assert (status, body["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert "may have taken effect" in body["message"]
 
 
 async def test_an_unforeseen_error_shows_an_id_only(world: World) -> None:
