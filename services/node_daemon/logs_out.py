@@ -22,7 +22,7 @@ from libs.telemetry import logger, metrics
 from services.node_daemon.config import Limits
 from services.node_daemon.grid import Backoff, Grid
 from services.node_daemon.runtime.port import Logs
-from services.node_daemon.spool import STDERR, STDOUT, Kind, LogBlock
+from services.node_daemon.spool import STDERR, STDOUT, Kind, LogBatch
 
 _log = logger("logs_out")
 _sent = metrics.counter("grid_node_log_lines_total", "Log lines sent, repeats included.")
@@ -58,11 +58,13 @@ class Feed:
     giving_up: bool = False
     kept: int = 0
     end: int | None = None  # length of the ended spool
+    rounds: int = 0  # times it was sent back
     skip: int = 0  # answers still to come to requests that were given up
 
     def rewind(self, *, new_stream: bool) -> None:
         """Everything that was not acknowledged will be sent again."""
         self.skip = 0 if new_stream else self.skip + len(self.waiting)
+        self.rounds += 1
         self.waiting.clear()
         self.window, self.offset, self.sent_grant = 0, self.kept, b""
 
@@ -78,6 +80,7 @@ class LogsOut:
         self._dirty: dict[str, None] = {}
         self._bell = asyncio.Event()
         self._sent_at = 0.0
+        self._stream_number = 0
         self._hurry = asyncio.Event()
 
     def attach(self, lease_id: str, logs: Logs, grant: bytes) -> Feed:
@@ -129,7 +132,8 @@ class LogsOut:
             await backoff.pause()
 
     async def _stream(self, backoff: Backoff) -> None:
-        call = self._grid.logs.AppendLogs(self._requests())
+        self._stream_number += 1
+        call = self._grid.logs.AppendLogs(self._requests(self._stream_number))
         try:
             async for response in call:
                 backoff.reset()
@@ -137,10 +141,12 @@ class LogsOut:
         finally:
             call.cancel()
 
-    async def _requests(self) -> AsyncIterator[pb.AppendLogsRequest]:
+    async def _requests(self, stream: int) -> AsyncIterator[pb.AppendLogsRequest]:
         while True:
             await self._bell.wait()
             await self._gather()
+            if stream != self._stream_number:
+                return  # gRPC leaves the iterator of a call that failed to itself
             self._bell.clear()
             dirty, self._dirty = self._dirty, {}
             for lease_id in dirty:
@@ -165,35 +171,38 @@ class LogsOut:
             yield self._farewell(feed)
             feed.done.set()
             return
-        while (
-            not feed.done.is_set()
-            and not feed.held_back
-            and feed.window < self._limits.log_window_bytes
-        ):
-            batch = feed.logs.read(feed.offset, self._limits.log_batch_bytes)
+        while not feed.held_back and not feed.done.is_set() and self._room(feed):
+            start, round_ = feed.offset, feed.rounds
+            batch = feed.logs.read(start, self._limits.log_batch_bytes)
             if not batch.blocks:
                 return
-            for request, note in self._requests_of(feed, batch.blocks, batch.next_offset):
+            feed.offset = batch.next_offset
+            for request, note in self._requests_of(feed, batch, start):
                 feed.waiting.append(note)
                 feed.window += note.size
                 yield request
-            feed.offset = batch.next_offset
+                # While the request went out, an answer may have sent the feed back.
+                if feed.rounds != round_:
+                    break
+
+    def _room(self, feed: Feed) -> bool:
+        return feed.window < self._limits.log_window_bytes
 
     def _requests_of(
-        self, feed: Feed, blocks: tuple[LogBlock, ...], next_offset: int
+        self, feed: Feed, batch: LogBatch, start: int
     ) -> Iterator[tuple[pb.AppendLogsRequest, _Batch]]:
         """One request for a batch, or several when it has very many lines. Only the last one
         carries the offset."""
         last: dict[int, int] = {}
         request, size, lines = self._begin(feed), 0, 0
-        for block in blocks:
+        for block in batch.blocks:
             if block.kind is Kind.EOF:
                 request.ends.add(stream=_KINDS[block.stream], last_seq=block.seq)
                 last.setdefault(block.stream, block.seq)
                 continue
             for entry in block.entries():
                 if lines == self._limits.log_batch_lines:
-                    yield request, _Batch(last, feed.offset, size)
+                    yield request, _Batch(last, start, size)
                     request, last, size, lines = self._begin(feed), {}, 0, 0
                 request.lines.add(
                     stream=_KINDS[entry.stream],
@@ -206,7 +215,7 @@ class LogsOut:
                 size += len(entry.data) + 16
                 lines += 1
         _sent.inc(lines)
-        yield request, _Batch(last, next_offset, size)
+        yield request, _Batch(last, batch.next_offset, size)
 
     def _begin(self, feed: Feed) -> pb.AppendLogsRequest:
         request = pb.AppendLogsRequest(lease_id=feed.lease_id)

@@ -70,6 +70,7 @@ class Session:
         self._seq = 0
         self._sent: dict[int, _Sent] = {}
         self._heard_at = 0.0
+        self._silent = False
         self._news: dict[str, None] = {}
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -111,6 +112,7 @@ class Session:
     async def _stream(self, backoff: Backoff) -> None:
         call = self._grid.session.Sync()
         self._seq, self._sent, self._heard_at = 0, {}, self._clock.monotonic()
+        self._silent = False
         writer = None
         try:
             await self._send(call, hello=True)
@@ -119,6 +121,11 @@ class Session:
                 backoff.reset()
                 self._hear(response)
             raise Unavailable("the grid has ended the session")
+        except asyncio.CancelledError:
+            if not self._silent:
+                raise
+            # gRPC says so when our own writer has cancelled the call.
+            raise Unavailable("the grid is silent") from None
         finally:
             call.cancel()
             if writer is not None:
@@ -132,7 +139,7 @@ class Session:
         while True:
             now = self._clock.monotonic()
             if now - self._heard_at > self._heartbeat * self._limits.silent_heartbeats_max:
-                _log.warning("the grid is silent, connecting anew")
+                self._silent = True
                 call.cancel()
                 return
             with contextlib.suppress(TimeoutError):

@@ -1,0 +1,434 @@
+"""A grid around one daemon: the real nodes service behind a real listener, with a log store, an
+object store and jobs that only remember. Time runs at a twelfth or so of the product's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from junglegrid.artifacts.v1 import artifact_upload_service_pb2 as upload_pb
+from junglegrid.artifacts.v1 import artifact_upload_service_pb2_grpc as upload_grpc
+from junglegrid.jobs.v1 import launch_pb2
+from junglegrid.logs.v1 import log_ingest_service_pb2 as log_pb
+from junglegrid.logs.v1 import log_ingest_service_pb2_grpc as log_grpc
+from junglegrid.nodes.v1 import node_session_service_pb2_grpc as session_grpc
+
+from libs.bus.events import decode, record
+from libs.clock import SystemClock
+from libs.db import Database, OutboxEvent, connect
+from libs.errors import PermissionDenied
+from libs.ids import IdSource
+from libs.rpc import (
+    AttemptGrant,
+    Grants,
+    NodeAuthenticator,
+    Principal,
+    Server,
+    Signer,
+    Verifier,
+    context,
+    default_interceptors,
+)
+from libs.rpc.authenticate import SESSION_PREFIX
+from libs.rpc.token import to_text
+from libs.tenancy import Tenant
+from services.node_daemon.config import Limits, NodeConfig
+from services.node_daemon.daemon import Daemon
+from services.node_daemon.module import build
+from services.nodes import convert, tables
+from services.nodes.config import NodesConfig
+from services.nodes.domain import Lease, LeaseState, Placement, Resources, Slot, TokenDraft
+from services.nodes.repository import NodesRepository
+from services.nodes.rpc import NodeSessionService
+from services.nodes.service import Deps, NodesService
+from services.nodes.service.deps import SCOPE
+from services.nodes.session import Sessions
+
+ROOT = Path(__file__).parents[3]
+KEY = bytes(32)
+NODES = NodesConfig(
+    heartbeat_seconds=0.1,
+    lease_ttl_seconds=2.0,
+    lost_grace_seconds=1.5,
+    stop_grace_seconds=0.3,
+    renewal_flush_seconds=0.05,
+    desired_sweep_seconds=0.3,
+)
+LIMITS = Limits(
+    retry_seconds=0.02,
+    retry_seconds_max=0.1,
+    log_gap_seconds=1.0,
+    upload_seconds_max=2.0,
+    input_seconds_max=2.0,
+    silent_heartbeats_max=10,
+)
+_NUMBERS = itertools.count(1)
+
+
+@dataclass
+class FakeJobs:
+    """jobs: one launch for all, with what a test changes in it."""
+
+    script: str = ""
+    inputs: list[launch_pb2.InputMount] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+    error: Callable[[], Exception] | None = None
+    asked: int = 0
+
+    async def get_launch(self, lease: Lease) -> Any:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error()
+        return launch_pb2.LaunchSpec(
+            workspace_id=lease.workspace_id,
+            image="python:3.11",
+            command="true",
+            environment={"JUNGLEGRID_SIMULATE": self.script},
+            inputs=self.inputs,
+            expected_artifacts=self.expected,
+            log_bytes_max=16 << 20,
+        )
+
+
+class FakeLogs(log_grpc.LogIngestServiceServicer):
+    """Keeps lines by lease and stream. `breaks` ends that many streams after a batch was stored and
+    before it is acknowledged; `refuse` is said to every batch."""
+
+    def __init__(self, grants: Grants) -> None:
+        self.lines: dict[str, dict[int, list[bytes]]] = {}
+        self.ends: dict[str, dict[int, int]] = {}
+        self.gaps: set[str] = set()
+        self.repeats = 0
+        self.breaks = 0
+        self.refuse = ""
+        self.silent = False
+        self._grants = grants
+
+    async def AppendLogs(self, request_iterator: Any, _: Any) -> AsyncIterator[Any]:
+        shown: set[str] = set()
+        async for request in request_iterator:
+            if request.attempt_grant:
+                grant = self._grants.verify(request.attempt_grant)
+                assert grant.lease_id == request.lease_id
+                shown.add(request.lease_id)
+            if self.silent:
+                continue
+            refused = self.refuse or ("" if request.lease_id in shown else "GRANT_INVALID")
+            if refused:
+                yield log_pb.AppendLogsResponse(lease_id=request.lease_id, refused=refused)
+                continue
+            response = self._store(request)
+            if self.breaks:
+                self.breaks -= 1
+                raise PermissionDenied("the stream breaks, as the test asked")
+            yield response
+
+    def text(self, lease_id: str, stream: int = 1) -> list[str]:
+        found = self.lines.get(lease_id, {}).get(stream, [])
+        return [line.decode() for line in found]
+
+    def _store(self, request: log_pb.AppendLogsRequest) -> log_pb.AppendLogsResponse:
+        kept = self.lines.setdefault(request.lease_id, {1: [], 2: []})
+        for line in request.lines:
+            have = kept[line.stream]
+            if line.seq == len(have) + 1:
+                have.append(line.data)
+            else:
+                self.repeats += 1
+        ends = self.ends.setdefault(request.lease_id, {})
+        ends.update({end.stream: end.last_seq for end in request.ends})
+        if request.gap:
+            self.gaps.add(request.lease_id)
+        durable = [
+            log_pb.StreamEnd(stream=stream, last_seq=len(have))  # type: ignore[arg-type]
+            for stream, have in kept.items()
+        ]
+        complete = all(ends.get(stream, -1) == len(kept[stream]) for stream in (1, 2))
+        return log_pb.AppendLogsResponse(
+            lease_id=request.lease_id, durable=durable, complete=complete
+        )
+
+
+class FakeStore(upload_grpc.ArtifactUploadServiceServicer):
+    """Artifacts and inputs over HTTP on loopback. `failures` answers that many PUTs with 503."""
+
+    def __init__(self, grants: Grants) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ready: dict[str, str] = {}
+        self.downloads: dict[str, bytes] = {}
+        self.failures = 0
+        self.url = ""
+        self._grants = grants
+        self._announced: dict[str, upload_pb.CreateUploadRequest] = {}
+        self._runner: web.AppRunner | None = None
+
+    async def CreateUpload(
+        self, request: upload_pb.CreateUploadRequest, _: Any
+    ) -> upload_pb.CreateUploadResponse:
+        grant = self._grants.verify(request.attempt_grant)
+        assert context.principal().subject == grant.node_id
+        name = f"art_{grant.lease_id}_{request.filename}"
+        self._announced[name] = request
+        return upload_pb.CreateUploadResponse(
+            artifact_id=name, upload_url=f"{self.url}/put?name={name}", headers={"X-Signed": "1"}
+        )
+
+    async def CommitUpload(
+        self, request: upload_pb.CommitUploadRequest, _: Any
+    ) -> upload_pb.CommitUploadResponse:
+        announced, data = self._announced[request.artifact_id], self.files[request.artifact_id]
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (
+            announced.size_bytes,
+            announced.sha256,
+        )
+        self.ready[announced.filename] = request.artifact_id
+        return upload_pb.CommitUploadResponse(ready=True)
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=1 << 30)
+        app.add_routes([web.put("/put", self._put), web.get("/get", self._get)])
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _put(self, request: web.Request) -> web.Response:
+        data = await request.read()
+        if self.failures:
+            self.failures -= 1
+            return web.Response(status=503)
+        assert request.headers["X-Signed"] == "1"
+        self.files[request.query["name"]] = data
+        return web.Response(status=200)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        found = self.downloads.get(request.query["name"])
+        return web.Response(status=404) if found is None else web.Response(body=found)
+
+
+@dataclass
+class SmallGrid:
+    """What a test holds."""
+
+    folder: Path
+    database: Database
+    service: NodesService
+    deps: Deps
+    jobs: FakeJobs
+    logs: FakeLogs
+    store: FakeStore
+    told: list[OutboxEvent]
+    listener: Callable[[], Server]
+    server: Server
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.folder}/node.sock"
+
+    async def token(self) -> Path:
+        draft = TokenDraft("ws_provider", "Provider", "", 500_000, 20_000, 0.0)
+        text, _ = await self.service.enrolment.create_enrolment_token(draft)
+        path = self.folder / f"token{next(_NUMBERS)}"
+        path.write_text(text)
+        return path
+
+    async def config(self, name: str = "node", **changes: Any) -> NodeConfig:
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        values: dict[str, Any] = {
+            "grid": self.address,
+            "home": home,
+            "runtimes": ("simulated",),
+            "gpus": "simulated:l4:24GiB:2",
+            "enrolment_token_file": await self.token(),
+            "limits": LIMITS,
+        }
+        return NodeConfig(**values | changes)
+
+    @asynccontextmanager
+    async def daemon(self, name: str = "node", **changes: Any) -> AsyncIterator[Daemon]:
+        found = build(await self.config(name, **changes), SystemClock())
+        await found.start()
+        try:
+            await self.until(lambda: bool(found.session and found.session.epoch))
+            yield found
+        finally:
+            await found.stop()
+
+    async def node_id(self) -> str:
+        page, _ = await self.service.operations.list_nodes("", "", 10)
+        return page[-1][0].node_id
+
+    async def place(self, node_id: str | None = None, attempt: int = 1) -> Lease:
+        number = next(_NUMBERS)
+        where = node_id or await self.node_id()
+        slot = Slot(f"alc_{number}", 0, where, Resources(1000, 1 << 28, 1 << 25), ())
+        placement = Placement("plc", f"job_{number}", attempt, [slot], 1, "res", 60, False)
+        await self.database.write(
+            lambda tx: self.service.leases.apply_placed(tx, Tenant("ws_1"), placement)
+        )
+        held = await self.database.read(
+            lambda tx: self.deps.repository.open_leases_of_job(tx, SCOPE, placement.job_id)
+        )
+        return held[0]
+
+    async def stop_job(self, job_id: str) -> None:
+        await self.database.write(lambda tx: self.service.leases.apply_stop(tx, job_id, 9, "user"))
+
+    async def lease(self, lease_id: str) -> Lease:
+        found = await self.database.read(lambda tx: self.deps.repository.lease(tx, SCOPE, lease_id))
+        assert found is not None
+        return found
+
+    async def closed(self, lease: Lease, seconds: float = 10) -> Lease:
+        return await self.reaches(lease, LeaseState.CLOSED, seconds)
+
+    async def reaches(self, lease: Lease, state: LeaseState, seconds: float = 10) -> Lease:
+        async with asyncio.timeout(seconds):
+            while (found := await self.lease(lease.lease_id)).state is not state:
+                self._news.clear()
+                await self._news.wait()
+        return found
+
+    def facts(self, lease: Lease) -> list[Any]:
+        found = []
+        for event in self.told:
+            _, message = decode(record(event))
+            fact = getattr(message, str(message.WhichOneof("fact")))
+            if event.topic.endswith("LeaseEvent") and fact.lease.lease_id == lease.lease_id:
+                found.append(fact)
+        return found
+
+    def kinds(self, lease: Lease) -> list[str]:
+        return [type(fact).__name__ for fact in self.facts(lease)]
+
+    async def until(self, seen: Callable[[], bool], seconds: float = 10) -> None:
+        """Waits for something in this process that tells nobody."""
+        async with asyncio.timeout(seconds):
+            while not seen():  # noqa: ASYNC110 - it is looked at from outside
+                await asyncio.sleep(0.005)
+
+    async def restart_listener(self) -> None:
+        """The grid goes away and comes back; the tables stay."""
+        await self.server.stop()
+        self.server = self.listener()
+        await self.server.start()
+
+    def heard(self, events: Any) -> None:
+        self.told.extend(events)
+        self._news.set()
+
+
+@asynccontextmanager
+async def small_grid(folder: Path, config: NodesConfig = NODES) -> AsyncIterator[SmallGrid]:
+    clock, grants = SystemClock(), Grants(KEY)
+    database = connect(
+        f"sqlite:///{folder}/nodes.db",
+        metadata=tables.metadata,
+        migrations=ROOT / "services/nodes/migrations",
+        clock=clock,
+        service="nodes",
+    )
+    await database.start()
+    jobs, logs, store = FakeJobs(), FakeLogs(grants), FakeStore(grants)
+    deps = _deps(database, config, jobs, grants)
+    service = NodesService(deps)
+
+    def listener() -> Server:
+        return _server(f"unix:{folder}/node.sock", service, config, logs, store)
+
+    grid = SmallGrid(folder, database, service, deps, jobs, logs, store, [], listener, listener())
+    database.on_outbox(grid.heard)
+    await store.start()
+    await grid.server.start()
+    loops = [asyncio.create_task(_expire(service)), asyncio.create_task(_renew(service))]
+    try:
+        yield grid
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await grid.server.stop()
+        await store.stop()
+        await database.stop()
+
+
+async def _expire(service: NodesService) -> None:
+    while True:  # noqa: ASYNC110 - the loop of the service
+        await asyncio.sleep(await service.liveness.expire())
+
+
+async def _renew(service: NodesService) -> None:
+    await service.streams.keep_renewals()
+
+
+def _server(
+    address: str, service: NodesService, config: NodesConfig, logs: FakeLogs, store: FakeStore
+) -> Server:
+    async def verify(bearer: str) -> Principal:
+        return Principal(kind="node", subject=await service.enrolment.authenticate(bearer))
+
+    chain = default_interceptors(NodeAuthenticator(Verifier(KEY, audience="node-data"), verify))
+    return Server(
+        address,
+        [
+            (
+                session_grpc.add_NodeSessionServiceServicer_to_server,
+                NodeSessionService(service, config),
+            ),
+            (log_grpc.add_LogIngestServiceServicer_to_server, logs),
+            (upload_grpc.add_ArtifactUploadServiceServicer_to_server, store),
+        ],
+        chain,
+        grace_seconds=0.2,
+    )
+
+
+def _deps(database: Database, config: NodesConfig, jobs: FakeJobs, grants: Grants) -> Deps:
+    clock = SystemClock()
+    ids, signer = IdSource(clock), Signer(KEY, audience="node-data")
+
+    def sign_grant(lease: Lease, expires: float) -> bytes:
+        return grants.sign(
+            AttemptGrant(
+                lease.workspace_id,
+                lease.job_id,
+                lease.attempt,
+                lease.task_index,
+                lease.lease_id,
+                lease.node_id,
+                lease.session_epoch,
+                expires,
+            )
+        )
+
+    def sign_session(node_id: str, epoch: int, expires: float) -> str:
+        principal = Principal(kind="node", subject=node_id, session=str(epoch), expires=expires)
+        return SESSION_PREFIX + to_text(signer.sign(principal))
+
+    return Deps(
+        database=database,
+        repository=NodesRepository(),
+        ids=ids,
+        clock=clock,
+        config=config,
+        sessions=Sessions(),
+        launches=jobs,
+        lease_event=partial(convert.lease_event, ids),
+        node_event=partial(convert.node_event, ids),
+        sign_grant=sign_grant,
+        sign_session=sign_session,
+    )
