@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from services.jobs.domain.activity import CATALOGUE
 from services.jobs.domain.job import Activity, Attempt, Fact, Job
@@ -29,11 +30,20 @@ class Change:
         """The job's row must be written."""
         return self.job is not self.before
 
+    def set(self, **fields: Any) -> None:
+        """Changes fields of the job. The first change copies it; the copy is this transition's own
+        until it is done, so the further ones may write into it: copying thirty fields for each
+        would be most of what a transition costs."""
+        if self.job is self.before:
+            self.job = replace(self.job)
+        for name, value in fields.items():
+            object.__setattr__(self.job, name, value)
+
     def move(self, status: Status) -> None:
         """To another status; raises IllegalMove when MOVES does not have it."""
         if status not in MOVES[self.job.status]:
             raise IllegalMove(f"a job cannot go from {self.job.status} to {status}")
-        self.job = replace(self.job, status=status, updated_time=self.now)
+        self.set(status=status, updated_time=self.now)
 
     def move_attempt(self, state: AttemptState) -> Attempt:
         """The attempt to another state; raises IllegalMove when ATTEMPT_MOVES does not have it."""
@@ -65,8 +75,7 @@ class Change:
                 attempt=attempt,
             )
         )
-        self.job = replace(
-            job,
+        self.set(
             phase=phase,
             phase_time=job.phase_time if phase is job.phase else self.now,
             updated_time=self.now,
@@ -84,5 +93,5 @@ class Change:
     def tell(self, fact: Fact) -> None:
         """Adds a fact for the bus and gives it its number."""
         number = self.job.facts + 1
-        self.job = replace(self.job, facts=number)
+        self.set(facts=number)
         self.told.append((number, fact))

@@ -58,7 +58,7 @@ def opened(
     if not current(job, lease) or job.status is not Status.QUEUED:
         return change
     change.move(Status.ASSIGNED)
-    change.job = replace(change.job, placement=placement, waiting="")
+    change.set(placement=placement, waiting="")
     where = f"Node {placement.node_id} in {placement.region}" if placement.region else "A node"
     change.say("assigned", f"{where} has been chosen.", attempt=lease.attempt)
     return change
@@ -160,7 +160,7 @@ def _start(change: Change, time: datetime, runtime: str) -> None:
     placement = replace(moved.placement, runtime=runtime or moved.placement.runtime)
     change.attempt = replace(moved, started_time=time, placement=placement)
     if not change.job.final and change.job.attempt == moved.number:
-        change.job = replace(change.job, started_time=time, placement=placement)
+        change.set(started_time=time, placement=placement)
 
 
 def _tell_phases(change: Change, reports: Sequence[PhaseReport]) -> None:
@@ -208,17 +208,14 @@ def _success(exit: Exit | None) -> bool:
 def _retry(change: Change, fact: LeaseClosed, lost: tuple[str, ...]) -> None:
     number = change.job.attempt + 1
     change.move(Status.QUEUED)
-    change.job = replace(
-        change.job, attempt=number, placement=None, started_time=None, queued_time=change.now
-    )
+    change.set(attempt=number, placement=None, started_time=None, queued_time=change.now)
     change.say("retry", f"{_sentence(fact)} Attempt {number} is queued.", attempt=number)
     change.tell(Queued(attempt=number, avoid_node_ids=tuple(dict.fromkeys(lost))))
 
 
 def _judge(change: Change, fact: LeaseClosed) -> None:
     exit = fact.exit
-    change.job = replace(
-        change.job,
+    change.set(
         exit_code=exit.code if exit is not None else None,
         timed_out=exit is not None and exit.timed_out,
         artifacts_ready=fact.outcome is Outcome.EXITED or fact.artifacts > 0,

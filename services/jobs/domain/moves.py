@@ -18,9 +18,7 @@ def queue(job: Job, now: datetime, hold: Hold, waiting: str) -> Change:
     # Both activities are written with this commit, so that a submit costs one write less.
     change.say("submitted")
     change.move(Status.QUEUED)
-    change.job = replace(
-        change.job, attempt=1, queued_time=now, hold=hold, submit_until=None, waiting=waiting
-    )
+    change.set(attempt=1, queued_time=now, hold=hold, submit_until=None, waiting=waiting)
     change.say("queued")
     if waiting:
         change.say("waiting_for_capacity", waiting)
@@ -34,7 +32,7 @@ def reject(job: Job, now: datetime, reason: Reason, message: str) -> Change:
     if not job.activities:
         change.say("submitted")
     finish(change, Status.REJECTED, reason, message)
-    change.job = replace(change.job, hold=replace(job.hold, amount=0))
+    change.set(hold=replace(job.hold, amount=0))
     if job.status is not Status.PENDING:
         change.tell(Finished(lease_open=False))
     return change
@@ -49,7 +47,7 @@ def cancel(job: Job, now: datetime, reason: str, *, lease_open: bool) -> Change:
     finish(change, Status.CANCELLED, Reason.USER, reason)
     if job.status is Status.PENDING:
         # Its hold may be on its way: whoever submits it, or else the sweeper, gives it back.
-        change.job = replace(change.job, submit_until=job.submit_until)
+        change.set(submit_until=job.submit_until)
     else:
         # A lease may be on its way to us even where we know of none.
         change.tell(StopRequested(job.attempt, Reason.USER))
@@ -78,8 +76,7 @@ def finish(
 ) -> None:
     """To a final status, with the activity that says so."""
     change.move(status)
-    change.job = replace(
-        change.job,
+    change.set(
         finished_time=change.now,
         reason=reason,
         status_reason=status_reason,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, or_, select, update
 
-from libs.db import Tx
+from libs.db import Bulk, Tx
 from libs.errors import StaleWrite
 from libs.tenancy import Scope, SystemScope, Tenant
 from services.jobs.domain.job import Activity, Attempt, Job
@@ -28,7 +28,7 @@ from services.jobs.tables import activities, attempts, job_secrets, jobs
 
 _WS: BindParameter[str] = bindparam("w")
 _JOB: BindParameter[str] = bindparam("j")
-_ADD_JOB = insert(jobs)
+_ADD_JOB = Bulk(insert(jobs), *(column.name for column in jobs.c))
 _GET = select(jobs).where(jobs.c.workspace_id == _WS, jobs.c.job_id == _JOB)
 _GET_ANY = select(jobs).where(jobs.c.job_id == _JOB)
 _MOVING = (
@@ -42,10 +42,14 @@ _MOVING = (
     "activities",
     "view",
 )
-_UPDATE_JOB = (
+_UPDATE_JOB = Bulk(
     update(jobs)
     .where(jobs.c.workspace_id == _WS, jobs.c.job_id == _JOB, jobs.c.version == bindparam("v"))
-    .values({name: bindparam(name, type_=jobs.c[name].type) for name in _MOVING})
+    .values({name: bindparam(name, type_=jobs.c[name].type) for name in _MOVING}),
+    *_MOVING,
+    "w",
+    "j",
+    "v",
 )
 _CLEAR_CLIENT_ID = (
     update(jobs).where(jobs.c.workspace_id == _WS, jobs.c.job_id == _JOB).values(client_id=None)
@@ -59,13 +63,13 @@ _ORPHANS = (
 _CLIENT = select(jobs.c.job_id).where(
     jobs.c.workspace_id == _WS, jobs.c.client_id == bindparam("c")
 )
-_ADD_ACTIVITIES = insert(activities)
+_ADD_ACTIVITIES = Bulk(insert(activities), *(column.name for column in activities.c))
 _ACTIVITIES = (
     select(activities)
     .where(activities.c.workspace_id == _WS, activities.c.job_id == _JOB)
     .order_by(activities.c.position)
 )
-_ADD_ATTEMPT = insert(attempts)
+_ADD_ATTEMPT = Bulk(insert(attempts), *(column.name for column in attempts.c))
 _ATTEMPT_MOVING = (
     "state",
     "is_open",
@@ -75,7 +79,7 @@ _ATTEMPT_MOVING = (
     "finished_time",
     "view",
 )
-_UPDATE_ATTEMPT = (
+_UPDATE_ATTEMPT = Bulk(
     update(attempts)
     .where(
         attempts.c.workspace_id == _WS,
@@ -83,7 +87,12 @@ _UPDATE_ATTEMPT = (
         attempts.c.attempt == bindparam("n"),
         attempts.c.lease_id == bindparam("l"),
     )
-    .values({name: bindparam(name, type_=attempts.c[name].type) for name in _ATTEMPT_MOVING})
+    .values({name: bindparam(name, type_=attempts.c[name].type) for name in _ATTEMPT_MOVING}),
+    *_ATTEMPT_MOVING,
+    "w",
+    "j",
+    "n",
+    "l",
 )
 _ATTEMPTS = (
     select(attempts)
@@ -133,7 +142,8 @@ class JobsRepository(KeyRows):
     def add(self, tx: Tx, tenant: Tenant, job: Job) -> None:
         """A new job."""
         _same(tenant, job.workspace_id)
-        tx.execute(_ADD_JOB, job_values(job))
+        values = job_values(job)
+        tx.execute_bulk(_ADD_JOB, [[values[column.name] for column in jobs.c]])
 
     def get(self, tx: Tx, scope: Scope, job_id: str) -> Job | None:
         """The job, if the scope may see it."""
@@ -148,10 +158,17 @@ class JobsRepository(KeyRows):
         otherwise. The row gets the next version."""
         if isinstance(scope, Tenant):
             _same(scope, job.workspace_id)
-        values = moving_values(job) | {"version": job.version + 1}
-        keys = {"w": job.workspace_id, "j": job.job_id, "v": job.version}
-        if tx.execute(_UPDATE_JOB, values | keys).rowcount != 1:
-            raise StaleWrite(job.job_id)
+        self.update_all(tx, [job])
+
+    def update_all(self, tx: Tx, found: Sequence[Job]) -> None:
+        """`update` for many jobs: all of them, or StaleWrite."""
+        rows = []
+        for job in found:
+            values = moving_values(job) | {"version": job.version + 1}
+            keys = (job.workspace_id, job.job_id, job.version)
+            rows.append([*(values[name] for name in _MOVING), *keys])
+        if tx.execute_bulk(_UPDATE_JOB, rows) != len(rows):
+            raise StaleWrite(", ".join(job.job_id for job in found[:3]))
 
     def remove(self, tx: Tx, tenant: Tenant, job_id: str) -> None:
         """Deletes a job that was never accepted, with all that belongs to it."""
@@ -185,32 +202,29 @@ class JobsRepository(KeyRows):
         """Submits whose time was up before `before`, in all workspaces."""
         return [job_of(row) for row in tx.execute(_ORPHANS, {"before": before, "n": limit})]
 
-    def add_activities(self, tx: Tx, job: Job, found: Sequence[Activity]) -> None:
+    def add_activities(self, tx: Tx, found: Iterable[tuple[Job, Activity]]) -> None:
         """Adds lifecycle events."""
-        if found:
-            tx.execute(_ADD_ACTIVITIES, [activity_values(job, each) for each in found])
+        rows = [tuple(activity_values(job, each).values()) for job, each in found]
+        tx.execute_bulk(_ADD_ACTIVITIES, rows)
 
     def activities(self, tx: Tx, tenant: Tenant, job_id: str) -> list[Activity]:
         """The lifecycle events of a job, in order."""
         keys = {"w": tenant.workspace_id, "j": job_id}
         return [activity_of(row) for row in tx.execute(_ACTIVITIES, keys)]
 
-    def add_attempt(self, tx: Tx, attempt: Attempt) -> None:
-        """A new attempt. The index refuses a second open one."""
-        tx.execute(_ADD_ATTEMPT, attempt_values(attempt))
+    def add_attempts(self, tx: Tx, found: Iterable[Attempt]) -> None:
+        """New attempts. The index refuses a second open one of a job."""
+        tx.execute_bulk(_ADD_ATTEMPT, [tuple(attempt_values(each).values()) for each in found])
 
-    def update_attempt(self, tx: Tx, attempt: Attempt) -> None:
-        """Writes what changed; raises StaleWrite when the attempt has another lease."""
-        values = attempt_values(attempt)
-        keys = {
-            "w": attempt.workspace_id,
-            "j": attempt.job_id,
-            "n": attempt.number,
-            "l": attempt.lease_id,
-        }
-        changed = {name: values[name] for name in _ATTEMPT_MOVING}
-        if tx.execute(_UPDATE_ATTEMPT, changed | keys).rowcount != 1:
-            raise StaleWrite(f"{attempt.job_id} attempt {attempt.number}")
+    def update_attempts(self, tx: Tx, found: Sequence[Attempt]) -> None:
+        """Writes what changed; raises StaleWrite when an attempt has another lease."""
+        rows = []
+        for each in found:
+            values = attempt_values(each)
+            keys = (each.workspace_id, each.job_id, each.number, each.lease_id)
+            rows.append([*(values[name] for name in _ATTEMPT_MOVING), *keys])
+        if tx.execute_bulk(_UPDATE_ATTEMPT, rows) != len(rows):
+            raise StaleWrite(", ".join(each.job_id for each in found[:3]))
 
     def attempts(self, tx: Tx, tenant: Tenant, job_id: str) -> list[Attempt]:
         """All attempts of a job, in order."""

@@ -94,7 +94,7 @@ def job_of(row: Any) -> Job:
 
 
 def attempt_values(attempt: Attempt) -> Values:
-    """All columns of an attempt's row."""
+    """All columns of an attempt's row, in the table's order."""
     return {
         "workspace_id": attempt.workspace_id,
         "job_id": attempt.job_id,
@@ -143,7 +143,7 @@ def attempt_of(row: Any) -> Attempt:
 
 
 def activity_values(job: Job, activity: Activity) -> Values:
-    """All columns of an activity's row."""
+    """All columns of an activity's row, in the table's order."""
     return {
         "workspace_id": job.workspace_id,
         "job_id": job.job_id,

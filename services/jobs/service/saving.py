@@ -1,4 +1,5 @@
-"""Writing a transition down: row, attempt, activities and facts in one unit of work."""
+"""Writing one transition down at once: row, activities and facts in one unit of work. Transitions
+that leases cause go through working.py."""
 
 from __future__ import annotations
 
@@ -18,13 +19,7 @@ def save(tools: Tools, tx: Tx, scope: Scope, change: Change) -> Job:
     if change.changed:
         tools.repository.update(tx, scope, job)
         job = replace(job, version=job.version + 1)
-    attempt = change.attempt
-    if attempt is not None and attempt is not change.attempt_before:
-        if change.attempt_before is None:
-            tools.repository.add_attempt(tx, attempt)
-        else:
-            tools.repository.update_attempt(tx, attempt)
-    tools.repository.add_activities(tx, job, change.activities)
+    tools.repository.add_activities(tx, [(job, each) for each in change.activities])
     for number, fact in change.told:
         tx.emit(tools.tell(job, number, fact, tx.now()))
     return job

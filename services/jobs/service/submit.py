@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from libs import failpoints
 from libs.db import Tx, retry_stale
-from libs.errors import Code, GridError
+from libs.errors import Code, GridError, StaleWrite
 from libs.tenancy import Tenant
 from services.jobs.domain.draft import Draft
 from services.jobs.domain.inspect import Inspection
@@ -239,14 +239,13 @@ def _back_out(tools: Tools, tx: Tx, tenant: Tenant, job: Job, *, unknown: bool) 
 async def _finish(
     tools: Tools, tenant: Tenant, request: Request, job: Job, reserved: Reserved
 ) -> Submitted:
+    hold = replace(job.hold, amount=reserved.amount_micros, reservation_id=reserved.reservation_id)
+
     def finish(tx: Tx) -> Submitted | None:
-        now = tools.repository.get(tx, tenant, job.job_id)
-        if now is None or now.version != job.version:
+        try:
+            queued = save(tools, tx, tenant, queue(job, tx.now(), hold, job.waiting))
+        except StaleWrite:
             return None
-        hold = replace(
-            job.hold, amount=reserved.amount_micros, reservation_id=reserved.reservation_id
-        )
-        queued = save(tools, tx, tenant, queue(now, tx.now(), hold, now.waiting))
         reply = Submitted.of(queued)
         if request.keyed:
             tools.repository.answer_keys(tx, tenant, job.job_id, reply.as_json())

@@ -8,13 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from junglegrid.billing.v1 import billing_event_pb2 as billing_pb
+from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1 import job_pb2
 from junglegrid.nodes.v1 import lease_pb2
 from junglegrid.nodes.v1 import node_event_pb2 as nodes_pb
 from sqlalchemy.exc import IntegrityError
 
+from libs.db import Tx
 from services.jobs.domain.activity import public_id, sequence
+from services.jobs.domain.job import Hold
 from services.jobs.domain.states import AttemptState, Reason, Status
 from services.jobs.errors import AlreadyFinal, LaunchRefused
 from tests.unit.jobs.world import DRAFT, SECRETIVE, WORKSPACE, World, ended, lease, lost
@@ -48,6 +52,52 @@ async def test_a_job_runs_to_its_end(world: World) -> None:
     assert finished.exit_code == 0
     assert not finished.has_callback
     assert [each.meta.aggregate_seq for each in world.told] == [1, 2]
+
+
+async def test_a_batch_leaves_what_its_facts_would_have_left_one_by_one(world: World) -> None:
+    one, batched = (await world.submit()).job_id, (await world.submit()).job_id
+    for fact in story(one, world):
+        await world.hear(fact, one)
+
+    def hear_all(tx: Tx) -> None:
+        for fact in story(batched, world):
+            meta = EventMeta(aggregate_id=batched, workspace_id="ws_1")
+            world.handlers[type(fact)](tx, meta, fact)
+
+    await world.database.write(hear_all)
+    shown = [await world.service.read.get_job(WORKSPACE, job_id) for job_id in (one, batched)]
+    jobs = [
+        replace(each.job, job_id="", hold=Hold(), version=0, spec=shown[0].job.spec)
+        for each in shown
+    ]
+    assert jobs[0] == jobs[1]
+    attempts = [[replace(each, job_id="") for each in detail.attempts] for detail in shown]
+    assert attempts[0] == attempts[1]
+    assert await world.names(one) == await world.names(batched)
+    for job_id in (one, batched):
+        told = [each for each in world.told if each.meta.aggregate_id == job_id]
+        assert [each.WhichOneof("fact") for each in told] == ["queued", "queued", "finished"]
+        assert [each.meta.aggregate_seq for each in told] == [1, 2, 3]
+
+
+def story(job_id: str, world: World) -> list[Message]:
+    """Lost once, then run to its end."""
+    facts: list[Any] = [
+        nodes_pb.LeaseOpened(lease=lease(job_id)),
+        nodes_pb.LeaseClaimed(lease=lease(job_id)),
+        lost(job_id),
+        nodes_pb.LeaseOpened(lease=lease(job_id, 2)),
+        nodes_pb.LeaseClaimed(lease=lease(job_id, 2)),
+        nodes_pb.LeaseStarted(lease=lease(job_id, 2), runtime="sandbox"),
+        nodes_pb.LeaseExited(lease=lease(job_id, 2), exit=lease_pb2.ProcessExit()),
+        ended(job_id, attempt=2),
+        billing_pb.AttemptSettled(attempt=2, total_cost_micros=5),
+    ]
+    for fact in facts:
+        for name in ("claimed_time", "started_time", "exited_time", "closed_time"):
+            if name in fact.DESCRIPTOR.fields_by_name and "Settled" not in type(fact).__name__:
+                getattr(fact, name).FromDatetime(world.clock.now())
+    return facts
 
 
 async def test_events_are_numbered_in_tens_and_named_once(world: World) -> None:
