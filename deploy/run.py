@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs until a signal. Returns 0, or 2 with one line on standard error if it cannot start."""
     environment = Environment.read()
     options = parse(arguments, environment)
+    gc.disable()  # importing makes little garbage, and searching for it takes a sixth of the start
     try:
         failpoints.arm(environment.failpoint)
         return start(options)
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.EADDRINUSE, None):  # None: a part's own words
             raise
         return complain(_taken(error, options.port))
+    finally:
+        gc.enable()
 
 
 def parse(arguments: Sequence[str] | None, environment: Environment) -> Options:
@@ -208,9 +211,9 @@ def complain(text: str) -> int:
 
 
 def _announce(settings: Settings, names: Sequence[str]) -> None:
-    # What exists now lives as long as the process: the collector need never look at it again.
-    gc.collect()
+    # What exists now lives as long as the process: the collector need never look at it.
     gc.freeze()
+    gc.enable()
     where = settings.url if EDGE in names else settings.listeners.internal
     print(f"ready {where}", flush=True)
 

@@ -40,6 +40,7 @@ async def run(
     try:
         for part in parts:
             started.append(part)
+            _log.debug("starting", part=_name(part))
             await part.start()
             if ending.is_set():
                 return
