@@ -156,7 +156,9 @@ class Keys:
             try:
                 await self._read(call)
             except (GridError, TimeoutError) as error:
-                _log.warning("revocation stream lost, connecting again", cause=str(error))
+                _log.warning(
+                    "revocation stream lost, connecting again", cause=str(error) or "silence"
+                )
             finally:
                 call.cancel()
             await self._clock.sleep(_RECONNECT_SECONDS)

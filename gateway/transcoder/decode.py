@@ -19,6 +19,7 @@ from gateway.transcoder.values import (
     SCALARS,
     FieldError,
     Reader,
+    check_size,
     enum_reader,
     read_micros,
     read_numeric_text,
@@ -182,6 +183,7 @@ def _list_setter(name: str, read: Reader) -> Setter:
         def put_texts(message: Any, value: Any, depth: int) -> None:
             if type(value) is not list:
                 raise wrong("a list", value)
+            check_size(value)
             for item in value:
                 if type(item) is not str:
                     _each(value, read)  # says which one
@@ -198,6 +200,7 @@ def _list_setter(name: str, read: Reader) -> Setter:
 
 
 def _each(values: list[Any], read: Reader) -> list[Any]:
+    check_size(values)
     out = []
     for index, item in enumerate(values):
         try:
@@ -242,6 +245,7 @@ def _message_list_setter(name: str, fill: Fill, single_too: bool) -> Setter:
                 raise wrong("a list", value)
             fill(getattr(message, name).add(), value, depth + 1)
             return
+        check_size(value)
         add = getattr(message, name).add
         for index, item in enumerate(value):
             try:
@@ -292,6 +296,7 @@ def _map_setter(decoders: Decoders, name: str, entry: Descriptor) -> Setter:
     def put(message: Any, value: Any, depth: int) -> None:
         if type(value) is not dict:
             raise wrong("an object", value)
+        check_size(value)
         target = getattr(message, name)
         for key, inner in value.items():
             try:
@@ -308,6 +313,7 @@ def _text_map_setter(name: str) -> Setter:
     def put(message: Any, value: Any, depth: int) -> None:
         if type(value) is not dict:
             raise wrong("an object", value)
+        check_size(value)
         target = getattr(message, name)
         for key, inner in value.items():
             if type(inner) is not str:

@@ -20,6 +20,8 @@ Reader = Callable[[Any], Any]
 
 MICROS = 1_000_000
 SAFE_INTEGER_MAX = 2**53 - 1
+# In one list or object. More is no request that this API knows, and would hold up all others.
+ENTRIES_MAX = 10_000
 _SHOWN_MAX = 40
 _EXACT = 2.0**50
 _NEAR = 1e-3
@@ -62,6 +64,12 @@ class FieldError(Exception):
 def wrong(wanted: str, value: Any) -> FieldError:
     """The error for a JSON value of another type. The value is not shown: it may be secret."""
     return FieldError(f"expected {wanted}, got {_KINDS.get(type(value), 'something else')}")
+
+
+def check_size(value: list[Any] | dict[str, Any]) -> None:
+    """Raises FieldError for a list or object with too many entries."""
+    if len(value) > ENTRIES_MAX:
+        raise FieldError(f"has more than {ENTRIES_MAX} entries")
 
 
 def read_string(value: Any) -> str:

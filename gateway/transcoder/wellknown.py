@@ -19,6 +19,7 @@ from gateway.transcoder.values import (
 )
 
 _DEPTH_MAX = 64
+_VALUES_MAX = 5_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - orjson writes naive times as UTC, and faster
 
 
@@ -30,29 +31,57 @@ def _duration(message: Any, value: Any, depth: int) -> None:
     message.seconds, message.nanos = read_duration(value)
 
 
-def _struct(message: Any, value: Any, depth: int) -> None:
+class _Budget:
+    """Counts the values of one piece of free JSON, at every depth: each costs microseconds."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = _VALUES_MAX
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise FieldError(f"has more than {_VALUES_MAX} values in all")
+
+
+def _fill_struct(message: Any, value: Any, depth: int) -> None:
+    _struct(message, value, depth, _Budget())
+
+
+def _fill_list(message: Any, value: Any, depth: int) -> None:
+    _list(message, value, depth, _Budget())
+
+
+def _fill_value(message: Any, value: Any, depth: int) -> None:
+    _value(message, value, depth, _Budget())
+
+
+def _struct(message: Any, value: Any, depth: int, budget: _Budget) -> None:
     if type(value) is not dict:
         raise wrong("an object", value)
+    budget.take(len(value))
     fields = message.fields
     for key, item in value.items():
         try:
-            _value(fields[key], item, depth + 1)
+            _value(fields[key], item, depth + 1, budget)
         except FieldError as error:
             raise error.under(key) from None
 
 
-def _list(message: Any, value: Any, depth: int) -> None:
+def _list(message: Any, value: Any, depth: int, budget: _Budget) -> None:
     if type(value) is not list:
         raise wrong("a list", value)
+    budget.take(len(value))
     add = message.values.add
     for index, item in enumerate(value):
         try:
-            _value(add(), item, depth + 1)
+            _value(add(), item, depth + 1, budget)
         except FieldError as error:
             raise error.under(index) from None
 
 
-def _value(message: Any, value: Any, depth: int) -> None:
+def _value(message: Any, value: Any, depth: int, budget: _Budget) -> None:
     if depth > _DEPTH_MAX:
         raise FieldError(f"nested more than {_DEPTH_MAX} levels deep")
     kind = type(value)
@@ -66,10 +95,10 @@ def _value(message: Any, value: Any, depth: int) -> None:
         message.null_value = struct_pb2.NULL_VALUE
     elif kind is dict:
         message.struct_value.SetInParent()
-        _struct(message.struct_value, value, depth)
+        _struct(message.struct_value, value, depth, budget)
     else:
         message.list_value.SetInParent()
-        _list(message.list_value, value, depth)
+        _list(message.list_value, value, depth, budget)
 
 
 def _empty(message: Any, value: Any, depth: int) -> None:
@@ -87,9 +116,9 @@ def _wrapped(read: Callable[[Any], Any]) -> Callable[[Any, Any, int], None]:
 READERS: Mapping[str, Callable[[Any, Any, int], None]] = {
     "google.protobuf.Timestamp": _timestamp,
     "google.protobuf.Duration": _duration,
-    "google.protobuf.Struct": _struct,
-    "google.protobuf.ListValue": _list,
-    "google.protobuf.Value": _value,
+    "google.protobuf.Struct": _fill_struct,
+    "google.protobuf.ListValue": _fill_list,
+    "google.protobuf.Value": _fill_value,
     "google.protobuf.Empty": _empty,
     "google.protobuf.StringValue": _wrapped(read_string),
     "google.protobuf.BoolValue": _wrapped(read_bool),

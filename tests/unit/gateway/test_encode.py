@@ -259,3 +259,20 @@ def test_money_is_exact(value: float, micros: int) -> None:
 def test_money_out_of_range_or_of_another_type(value: Any) -> None:
     with pytest.raises(FieldError, match="price_usd: expected"):
         decoded("AnimalDraft", {"price_usd": value})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"numbers": [1] * 10_001}, "numbers: has more than 10000 entries"),
+        ({"kinds": ["cat"] * 10_001}, "kinds: has more than 10000 entries"),
+        ({"totals": {str(key): 1 for key in range(10_001)}}, "totals: has more than 10000 entries"),
+        ({"free": {str(key): 1 for key in range(5_001)}}, "free: has more than 5000 values in all"),
+        ({"free": {"a": [[1] * 2_600] * 2}}, "free.a[1]: has more than 5000 values in all"),
+        ({"items": [1] * 5_001}, "items: has more than 5000 values in all"),
+    ],
+)
+def test_large_values_cannot_hold_up_others(data: Any, message: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        decoded("Everything", data)
+    assert str(caught.value) == message
