@@ -299,10 +299,12 @@ class SmallGrid:
 
     async def reaches(self, lease: Lease, state: LeaseState, seconds: float = 10) -> Lease:
         async with asyncio.timeout(seconds):
-            while (found := await self.lease(lease.lease_id)).state is not state:
+            while True:
                 self._news.clear()
+                found = await self.lease(lease.lease_id)
+                if found.state is state:
+                    return found
                 await self._news.wait()
-        return found
 
     def facts(self, lease: Lease) -> list[Any]:
         found = []
