@@ -2,6 +2,7 @@
 
 from libs.bus.connect import connect
 from libs.bus.consumer import Consumer, Handler
+from libs.bus.dispatch import only
 from libs.bus.events import event, outbox_event
 from libs.bus.port import Bus, PartialPublish, Record, Subscription, SubscriptionClosed
 from libs.bus.relay import Relay
@@ -17,5 +18,6 @@ __all__ = [
     "SubscriptionClosed",
     "connect",
     "event",
+    "only",
     "outbox_event",
 ]

@@ -17,9 +17,22 @@ from libs.telemetry import metrics, trace
 
 Handler = Callable[[Tx, EventMeta, Any], None]
 
+_WANTS = "wants"
+
 _unknown = metrics.counter(
     "grid_bus_unknown_facts_total", "Facts of a kind this release does not know.", ("topic",)
 )
+
+
+def only(wants: Callable[[Any], bool], handler: Handler) -> Handler:
+    """`handler` for those facts alone that `wants` is true of. The others are not noted in the
+    inbox, so a batch without any costs no commit; `wants` must look at nothing but the fact."""
+
+    def chosen(tx: Tx, meta: EventMeta, fact: Any) -> None:
+        handler(tx, meta, fact)
+
+    setattr(chosen, _WANTS, wants)
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,8 @@ class Dispatch:
             return None
         handler = self._by_field.get(record.topic, {}).get(field)
         if handler is not None:
-            return Routed(record, handler, meta, getattr(event, field))
+            fact = getattr(event, field)
+            wants = getattr(handler, _WANTS, None)
+            return None if wants and not wants(fact) else Routed(record, handler, meta, fact)
         whole = self._whole.get(record.topic)
         return None if whole is None else Routed(record, whole, meta, event)

@@ -130,7 +130,8 @@ class Writer:
         self._queue.extendleft(reversed(calls[group.reached :]))
         if group.fatal is not None:
             self._fatal(group.fatal)
-        if self._commit_on_loop is None and self._raw.total_changes != before:
+        changed = self._raw.total_changes != before
+        if self._commit_on_loop is None and changed:
             self._submit_commit(group)
             return
         # Nothing to wait for: no row changed, or nobody asked for an fsync.
@@ -139,7 +140,7 @@ class Writer:
         except Exception as error:
             self._committed(group, error)
         else:
-            self._committed(group, None)
+            self._committed(group, None, changed=changed)
             if self._commit_on_loop is not None:
                 self._commit_on_loop()
 
@@ -164,14 +165,17 @@ class Writer:
             self._raw.execute("COMMIT")
             _AFTER_COMMIT.hit()
 
-    def _committed(self, group: Group, error: BaseException | None) -> None:
+    def _committed(
+        self, group: Group, error: BaseException | None, *, changed: bool = True
+    ) -> None:
         if error is not None:
             if is_fatal(error):
                 self._fatal(error)
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
             group.lost(error)
-        self._commits.inc()
+        if changed:
+            self._commits.inc()
         self._writes.inc(len(group.done))
         self._settle(group)
 
