@@ -42,7 +42,35 @@ _OWN = {
 }
 
 
+_COMMAND = ["python", "-c", "print(42)"]
+_DRAFT = {
+    "name": "first-job",
+    "image": "pytorch/pytorch:2.4.0-cuda12.1-cudnn9-runtime",
+    "workload_type": "batch",
+    "model_size_gb": 1,
+    "command": _COMMAND,
+}
+# Bodies to start from, by operation.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "EstimateJob": _DRAFT,
+    "SubmitJob": {**_DRAFT, "expected_artifacts": ["/workspace/artifacts/result.json"]},
+    "CancelJob": {"reason": "not needed any more"},
+    "CreateJobInput": {
+        "filename": "work.py",
+        "content_type": "text/x-python",
+        "kind": "script",
+    },
+    "CompleteJobInput": {"token": "<token of the slot>", "filename": "work.py", "size_bytes": 1234},
+}
+
+
 def describe(routes: Iterable[Route], comments: Comments, statuses: Statuses) -> dict[str, Any]:
     """The OpenAPI 3.1 document that /openapi.json serves."""
     info = Info("Jungle Grid API", VERSION, _TEXT, statuses, _OWN)
-    return document(routes, comments, info)
+    found = document(routes, comments, info)
+    for item in found["paths"].values():
+        for operation in item.values():
+            example = EXAMPLES.get(operation.get("operationId", ""))
+            if example is not None:
+                operation["requestBody"]["content"]["application/json"]["example"] = example
+    return found

@@ -222,7 +222,8 @@ def _curl(verb: str, path: str, operation: Mapping[str, Any]) -> str:
         lines.append('-H "Authorization: Bearer $JUNGLE_GRID_API_KEY"')
     if "requestBody" in operation:
         lines.append("-H 'Content-Type: application/json'")
-        lines.append(f"-d '{json.dumps({})}'")
+        body = operation["requestBody"]["content"]["application/json"].get("example", {})
+        lines.append(f"-d '{json.dumps(body)}'")
     lines.append(f'"$JUNGLE_GRID_API{path}"')
     return escape(" \\\n  ".join(lines))
 

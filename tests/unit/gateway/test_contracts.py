@@ -12,14 +12,15 @@ from openapi_spec_validator import validate
 
 from gateway import contracts, docs_page
 from gateway.builtin import VERSION
-from gateway.describe import describe
+from gateway.describe import EXAMPLES, describe
 from gateway.errors import STATUS_BY_CODE, STATUS_BY_REASON
-from gateway.transcoder.decode import Decoders
+from gateway.transcoder.decode import Decoders, new_message
 from gateway.transcoder.encode import Encoders
 from gateway.transcoder.errors import Statuses
 from gateway.transcoder.paths import Router
 from gateway.transcoder.rules import Route
 from libs.errors import KINDS, Code, GridError, Unprocessable
+from libs.rpc.validate import violations
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUTES = contracts.public_routes()
@@ -140,6 +141,20 @@ def test_refusals_named_in_comments_are_described() -> None:
     answers: dict[str, Any] = found["paths"]["/v1/jobs"]["post"]["responses"]
     assert "INSUFFICIENT_FUNDS" in answers["402"]["description"]
     assert "IDEMPOTENCY_KEY_REUSED" in answers["422"]["description"]
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.body])
+def test_examples_are_accepted(route: Route) -> None:
+    example = EXAMPLES[route.method.name]
+    unknown: list[str] = []
+    request = route.method.input_type
+    kind = request if route.body == "*" else request.fields_by_name[route.body].message_type
+    assert kind is not None
+    decoders = Decoders(lambda message, count: unknown.append(message))
+    message = new_message(kind)()
+    decoders.of(kind)(message, example, 1)
+    assert not unknown
+    assert not violations(message)
 
 
 def test_no_secret_is_described_in_a_reply() -> None:
