@@ -70,6 +70,7 @@ class Session:
         self._seq = 0
         self._sent: dict[int, _Sent] = {}
         self._heard_at = 0.0
+        self._beat_at = 0.0
         self._silent = False
         self._news: dict[str, None] = {}
         self._bell = asyncio.Event()
@@ -135,20 +136,19 @@ class Session:
 
     async def _write(self, call: Any) -> None:
         """Heartbeats, and news in between. Ends the stream when nothing is heard any more."""
-        beat_at = self._clock.monotonic() + self._heartbeat
         while True:
-            now = self._clock.monotonic()
+            now, beat_at = self._clock.monotonic(), self._beat_at + self._heartbeat
             if now - self._heard_at > self._heartbeat * self._limits.silent_heartbeats_max:
                 self._silent = True
                 call.cancel()
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(min(beat_at - now, self._heartbeat), 0.0)):
+                async with asyncio.timeout(max(beat_at - now, 0.0)):
                     await self._bell.wait()
+            self._bell.clear()
             if self._clock.monotonic() >= beat_at:
                 await self._send(call)
-                beat_at = self._clock.monotonic() + self._heartbeat
-            elif self._bell.is_set():
+            elif self._news:
                 await self._send(call, only=list(self._news))
 
     async def _send(
@@ -156,9 +156,9 @@ class Session:
     ) -> None:
         """One request: of all leases, or of some."""
         self._news.clear()
-        self._bell.clear()
         self._seq += 1
         if only is None:
+            self._beat_at = self._clock.monotonic()
             self.leases.cannot = self._look()
         request = pb.SyncRequest(
             seq=self._seq, full=only is None, draining=bool(self.leases.cannot)
@@ -197,6 +197,7 @@ class Session:
         """The first of a stream opens the session; later ones renew the token."""
         self._grid.token = welcome.session_token
         self._heartbeat = welcome.heartbeat_interval.ToNanoseconds() / 1e9
+        self._bell.set()  # the writer may be waiting for a later beat
         self._ttl = welcome.lease_ttl.ToNanoseconds() / 1e9
         self.leases.stop_grace_seconds = welcome.stop_grace.ToNanoseconds() / 1e9
         if welcome.session_epoch != self.epoch:

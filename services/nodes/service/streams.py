@@ -72,7 +72,7 @@ class Streams:
         news = [
             each
             for each in report.leases
-            if each.phases or each.exit or session.is_news(each.lease_id, each.state)
+            if each.phases or session.is_news(each.lease_id, each.state)
         ]
         if news:
             await self._record_leases(session, news)
