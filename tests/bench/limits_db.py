@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,12 +258,13 @@ async def run(folder: Path, seconds: float) -> list[Figure]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
+    """Prints the figures; without arguments, as `make bench` does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of each measurement")
     parser.add_argument("--folder", type=Path, help="where to put the files; a real disk")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         figures = uvloop.run(run(Path(name), options.seconds))
     if options.json:
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

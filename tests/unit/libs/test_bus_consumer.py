@@ -316,6 +316,22 @@ async def test_a_handler_may_ask_for_whole_events(
     await consumer.stop()
 
 
+async def test_the_inbox_forgets_after_thirty_days(
+    bus: EmbeddedBus, database: Database, consumer: Consumer, clock: ManualClock
+) -> None:
+    inbox = select(func.count()).select_from(TABLES.inbox)
+    await bus.publish([job(f"job_{n}") for n in range(3)])
+    await until_rows(database, 3)
+    clock.advance(29 * 86_400)
+    await bus.publish([job("job_new")])
+    await until_rows(database, 4)
+    clock.advance(2 * 86_400)
+    async with asyncio.timeout(10):
+        while await database.read(lambda tx: int(tx.execute(inbox).scalar_one())) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert len(await rows(database)) == 4
+
+
 def test_topics_are_found_from_facts() -> None:
     assert topics.topic_of(JobStopRequested) == TOPIC
     assert topics.topic_of(LeaseOpened) == "junglegrid.nodes.v1.LeaseEvent"
