@@ -116,6 +116,14 @@ class Hold:
     period: int
     amount_micros: int
 
+    @classmethod
+    def of(
+        cls, job_id: str, attempt: int, period: int, amount_micros: int, reservation_id: str
+    ) -> Hold:
+        """The hold of an attempt's period: (job, attempt, period) is its identity."""
+        name = f"reserve:{job_id}:{attempt}:{period}"
+        return cls(name, reservation_id, attempt, period, amount_micros)
+
     def resolution_id(self, verb: str, job_id: str) -> str:
         """`settle:<job>:<attempt>:<period>` or `release:...`."""
         return f"{verb}:{job_id}:{self.attempt}:{self.period}"
@@ -208,7 +216,8 @@ class Bill:
 
     `attempt` is the latest that was queued and `closed_attempt` the latest whose leases are all
     closed; `awaited_attempt` keeps the hold of a final job until that attempt has closed. `tasks`
-    is 0 until the job was heard to be queued; readings that came before are `unjudged`.
+    is 0 until the job was heard to be queued; readings that came before are `unjudged`. `holds`
+    are those that no transfer has resolved, oldest first; the ledger refuses a wrong one.
     """
 
     workspace_id: str
@@ -220,6 +229,7 @@ class Bill:
     attempt: int = 0
     closed_attempt: int = 0
     awaited_attempt: int = 0
+    holds: tuple[Hold, ...] = ()
     held_micros: int = 0
     total_cost_micros: int = 0
     rate_micros_per_hour: int = 0
@@ -246,6 +256,31 @@ class Bill:
     def in_use(self) -> bool:
         """A lease was granted and has not closed."""
         return self.claimed_attempt > self.closed_attempt
+
+    def hold(self, hold: Hold) -> Bill:
+        """A hold was made."""
+        holds = sorted((*self.holds, hold), key=lambda each: (each.attempt, each.period))
+        return replace(
+            self,
+            holds=tuple(holds),
+            held_micros=self.held_micros + hold.amount_micros,
+            had_hold=self.had_hold or hold.amount_micros > 0,
+        )
+
+    def resolved(self, charge_micros: int) -> Bill:
+        """All holds were resolved: the meter has nothing left to watch."""
+        return replace(
+            self,
+            holds=(),
+            held_micros=0,
+            exhaust_time=None,
+            total_cost_micros=self.total_cost_micros + charge_micros,
+        )
+
+    def may_have_read(self, attempt: int) -> bool:
+        """A reading of the attempt may exist. Judging the only reading of an attempt closes it, so
+        for one task there is none before."""
+        return self.tasks != 1 or self.unjudged or self.closed_attempt >= attempt
 
     def queued(self, attempt: int, tasks: int) -> Bill:
         """An attempt waits for a node."""

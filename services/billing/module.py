@@ -12,7 +12,7 @@ from libs.db import connect
 from libs.process import Context, Module
 from services.billing import consumers, convert, loops, tables
 from services.billing.config import BillingConfig
-from services.billing.repository import BillingRepository
+from services.billing.repository import BillRows, LedgerRows
 from services.billing.rpc import BillingInternalServicer, BillingServicer
 from services.billing.service import BillingService
 
@@ -30,7 +30,8 @@ def build(ctx: Context) -> Module:
     relay = Relay(database, ctx.bus, ctx.clock)
     service = BillingService(
         database=database,
-        repository=BillingRepository(),
+        ledger=LedgerRows(),
+        bills=BillRows(),
         ids=ctx.ids,
         clock=ctx.clock,
         wake=ctx.wake,

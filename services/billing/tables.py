@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from libs.db import UtcTime, outbox_tables
+from libs.db import JsonText, UtcTime, outbox_tables
 
 metadata = MetaData()
 outbox_tables(metadata)
@@ -96,6 +96,8 @@ bills = Table(
     Column("attempt", Integer, nullable=False),
     Column("closed_attempt", Integer, nullable=False),
     Column("awaited_attempt", Integer, nullable=False),
+    # [attempt, period, amount, reservation id] of each hold that is not resolved.
+    Column("holds", JsonText, nullable=False),
     Column("held_micros", BigInteger, nullable=False),
     Column("total_cost_micros", BigInteger, nullable=False),
     Column("rate_micros_per_hour", BigInteger, nullable=False),

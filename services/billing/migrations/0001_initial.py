@@ -21,7 +21,7 @@ from sqlalchemy import (
     event,
 )
 
-from libs.db import Tx, UtcTime, outbox_tables
+from libs.db import JsonText, Tx, UtcTime, outbox_tables
 
 metadata = MetaData()
 outbox_tables(metadata)
@@ -102,6 +102,8 @@ bills = Table(
     Column("attempt", Integer, nullable=False),
     Column("closed_attempt", Integer, nullable=False),
     Column("awaited_attempt", Integer, nullable=False),
+    # [attempt, period, amount, reservation id] of each hold that is not resolved.
+    Column("holds", JsonText, nullable=False),
     Column("held_micros", BigInteger, nullable=False),
     Column("total_cost_micros", BigInteger, nullable=False),
     Column("rate_micros_per_hour", BigInteger, nullable=False),

@@ -23,7 +23,7 @@ from services.billing.domain import (
     Transfer,
 )
 from services.billing.errors import HoldInUse, JobIsFinished, ReplayDiffers
-from services.billing.repository import BillingRepository, reservation, shown
+from services.billing.repository import BillRows, LedgerRows, reservation, shown
 from services.billing.service.judge import Judge, Tell
 from services.billing.service.ledger import HoldOrder, Ledger
 
@@ -42,7 +42,8 @@ class BillingService:
         self,
         *,
         database: Database,
-        repository: BillingRepository,
+        ledger: LedgerRows,
+        bills: BillRows,
         ids: IdSource,
         clock: Clock,
         wake: Wake,
@@ -51,13 +52,14 @@ class BillingService:
     ) -> None:
         self._clock = clock
         self._database = database
-        self._repository = repository
+        self._money = ledger
+        self._bills = bills
         self._ids = ids
         self._wake = wake
         self._config = config
-        self._ledger = Ledger(repository, config)
+        self._ledger = Ledger(ledger, config)
         self._next_exhaust: datetime | None = None
-        self.judge = Judge(repository, self._ledger, config, tell, self._hint)
+        self.judge = Judge(bills, self._ledger, config, tell, self._hint)
 
     async def reserve(self, tenant: Tenant, order: HoldOrder) -> Reservation:
         """Holds credit for an attempt's period. The same order again answers with what became of
@@ -71,22 +73,30 @@ class BillingService:
         return made
 
     def _reserve(self, tx: Tx, tenant: Tenant, order: HoldOrder) -> Reservation:
-        found = self._repository.find_transfer(tx, order.transfer_id)
-        if found is not None:
-            same = (tenant.workspace_id, order.amount_micros)
-            if (found.workspace_id, found.amount_micros) != same:
-                raise ReplayDiffers(f"{order.transfer_id} was asked for with other contents")
-            return reservation(found, self._repository.available(tx, tenant))
-        bill = self._repository.bill(tx, tenant, order.job_id)
-        bill = bill or Bill(tenant.workspace_id, order.job_id, tx.now())
+        known = self._bills.bill(tx, tenant, order.job_id)
+        # Where nothing is known of the job, nothing was held for it.
+        replayed = self._replayed(tx, tenant, order) if known is not None else None
+        if replayed is not None:
+            return replayed
+        bill = known or Bill(tenant.workspace_id, order.job_id, tx.now())
         if bill.finished_time is not None:
             raise JobIsFinished(f"{order.job_id} is final; nothing more can be held for it")
-        name = self._ids.new("res")
-        available = self._ledger.hold(tx, tenant, order, name)
-        held = bill.held_micros + order.amount_micros
-        bill = replace(bill, held_micros=held, had_hold=bill.had_hold or order.amount_micros > 0)
-        self._repository.save_bill(tx, self.judge.metered(tx, bill))
-        return Reservation(name, ReservationStatus.HELD, order.amount_micros, available)
+        hold = order.hold(self._ids.new("res"))
+        price = order.price_micros_per_hour
+        available = self._ledger.hold(tx, tenant, order.job_id, hold, price)
+        self._bills.save_bill(tx, self.judge.metered(tx, bill.hold(hold)))
+        return Reservation(
+            hold.reservation_id, ReservationStatus.HELD, hold.amount_micros, available
+        )
+
+    def _replayed(self, tx: Tx, tenant: Tenant, order: HoldOrder) -> Reservation | None:
+        name = order.hold("").transfer_id
+        found = self._money.find_transfer(tx, name)
+        if found is None:
+            return None
+        if found.amount_micros != order.amount_micros:
+            raise ReplayDiffers(f"{name} was asked for with another amount")
+        return reservation(found, self._money.available(tx, tenant))
 
     async def release(self, tenant: Tenant, job_id: str) -> int:
         """Gives back holds that were never used; returns how much went back, now or before. Raises
@@ -96,12 +106,12 @@ class BillingService:
         )
 
     def _release(self, tx: Tx, tenant: Tenant, job_id: str) -> int:
-        bill = self._repository.bill(tx, tenant, job_id)
+        bill = self._bills.bill(tx, tenant, job_id)
         if bill is not None and bill.in_use:
             raise HoldInUse(f"{job_id} runs; its hold is settled when its lease closes")
-        if bill is not None and bill.held_micros > 0:
-            self._repository.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
-        return self._repository.given_back(tx, tenant, job_id)
+        if bill is not None:
+            self._bills.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
+        return self._money.given_back(tx, tenant, job_id)
 
     async def credit(
         self, tenant: Tenant, reference: str, amount_micros: int, kind: str
@@ -113,13 +123,13 @@ class BillingService:
 
         def work(tx: Tx) -> tuple[int, bool]:
             new = self._ledger.credit(tx, tenant, reference, amount_micros, kind)
-            return self._repository.available(tx, tenant), not new
+            return self._money.available(tx, tenant), not new
 
         return await retry_stale(lambda: self._database.write(work))
 
     async def get_balance(self, tenant: Tenant) -> Balance:
         """The wallet of a workspace."""
-        return await self._database.read(lambda tx: self._repository.balance(tx, tenant))
+        return await self._database.read(lambda tx: self._money.balance(tx, tenant))
 
     async def list_transfers(
         self, scope: Scope, job_id: str, after: tuple[str, str], limit: int
@@ -127,7 +137,7 @@ class BillingService:
         """A page of the ledger, one entry a posting, and where the next page begins."""
         size = min(limit or self._config.page_size_default, self._config.page_size_max)
         found = await self._database.read(
-            lambda tx: self._repository.list_postings(tx, scope, job_id, after, size + 1)
+            lambda tx: self._money.list_postings(tx, scope, job_id, after, size + 1)
         )
         page = found[:size]
         more = (page[-1].transfer_id, page[-1].line) if len(found) > size else None
@@ -135,20 +145,18 @@ class BillingService:
 
     async def exhaust(self) -> datetime | None:
         """Tells of every hold that is used up; returns when the next one will be."""
-        next_time = await self._database.read(lambda tx: self._repository.next_exhaust(tx, _TIME))
+        next_time = await self._database.read(lambda tx: self._bills.next_exhaust(tx, _TIME))
         while next_time is not None and next_time <= self._clock.now():
             await retry_stale(lambda: self._database.write(self._exhaust))
-            next_time = await self._database.read(
-                lambda tx: self._repository.next_exhaust(tx, _TIME)
-            )
+            next_time = await self._database.read(lambda tx: self._bills.next_exhaust(tx, _TIME))
         self._next_exhaust = next_time
         return next_time
 
     def _exhaust(self, tx: Tx) -> int:
-        found = self._repository.exhausted(tx, _TIME, _BATCH)
+        found = self._bills.exhausted(tx, _TIME, _BATCH)
         for bill in found:
             told = self.judge.say(tx, bill, HoldExhausted(bill.claimed_attempt))
-            self._repository.save_bill(tx, replace(told, exhaust_time=None))
+            self._bills.save_bill(tx, replace(told, exhaust_time=None))
         return len(found)
 
     async def sweep(self) -> int:
@@ -164,12 +172,12 @@ class BillingService:
     def _left_over(self, tx: Tx) -> Sequence[Bill]:
         orphan = tx.now() - timedelta(seconds=self._config.orphan_seconds)
         late = tx.now() - timedelta(seconds=self._config.late_close_seconds)
-        return self._repository.left_over(tx, _TIME, orphan, late, _BATCH)
+        return self._bills.left_over(tx, _TIME, orphan, late, _BATCH)
 
     def _give_back_all(self, tx: Tx) -> int:
         left = self._left_over(tx)
         for bill in left:
-            self._repository.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
+            self._bills.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
         return len(left)
 
     def _hint(self, tx: Tx, bill: Bill) -> None:

@@ -26,14 +26,13 @@ from services.billing.domain import (
     Close,
     Fact,
     Finish,
-    Hold,
     HoldExhausted,
     HoldReleased,
     Told,
     Usage,
 )
 from services.billing.pricing import billed_micros, cost_micros, covered
-from services.billing.repository import BillingRepository
+from services.billing.repository import BillRows
 from services.billing.service.ledger import Ledger
 
 Tell = Callable[[Told], OutboxEvent]
@@ -47,14 +46,14 @@ class Judge:
 
     def __init__(
         self,
-        repository: BillingRepository,
+        rows: BillRows,
         ledger: Ledger,
         config: BillingConfig,
         tell: Tell,
         metered: Callable[[Tx, Bill], None],
     ) -> None:
         """`metered` is told of every bill whose meter has just been set."""
-        self._repository = repository
+        self._rows = rows
         self._ledger = ledger
         self._config = config
         self._tell = tell
@@ -65,20 +64,20 @@ class Judge:
         before = self._bill(tx, tenant, job_id)
         bill = before.queued(attempt, tasks)
         if before.unjudged:
-            for earlier in self._repository.read_attempts(tx, tenant, job_id):
-                readings = self._repository.readings(tx, tenant, job_id, earlier)
-                bill = self._judge(tx, bill, earlier, readings, None)
+            for earlier in self._rows.read_attempts(tx, tenant, job_id):
+                readings = self._rows.readings(tx, tenant, job_id, earlier)
+                bill = self._judge(tx, bill, earlier, readings)
         if bill.unpaid:
             bill = self.say(tx, bill, HoldExhausted(attempt))
         if bill != before:
-            self._repository.save_bill(tx, bill)
+            self._rows.save_bill(tx, bill)
 
     def claimed(self, tx: Tx, tenant: Tenant, claim: Claim) -> None:
         """A start was granted: the meter runs."""
         before = self._bill(tx, tenant, claim.job_id)
         bill = before.claimed(claim)
         if bill != before:
-            self._repository.save_bill(tx, self.metered(tx, bill))
+            self._rows.save_bill(tx, self.metered(tx, bill))
 
     def metered(self, tx: Tx, bill: Bill) -> Bill:
         """The bill with the time at which its hold is used up."""
@@ -92,39 +91,38 @@ class Judge:
 
     def closed(self, tx: Tx, tenant: Tenant, close: Close) -> None:
         """A lease is over: its reading is kept, and the attempt judged once all are read."""
-        readings = self._repository.readings(tx, tenant, close.job_id, close.attempt)
+        bill = self._bill(tx, tenant, close.job_id)
+        readings: list[Usage] = []
+        if bill.may_have_read(close.attempt):
+            readings = self._rows.readings(tx, tenant, close.job_id, close.attempt)
         if any(reading.lease_id == close.lease_id for reading in readings):
             return
-        bill = self._bill(tx, tenant, close.job_id)
-        holds = self._repository.holds(tx, tenant, close.job_id)
         reading = read(close)
-        period = max((hold.period for hold in holds), default=0)
-        self._repository.add_usage(tx, tenant, close, reading, period)
+        period = max((hold.period for hold in bill.holds), default=0)
+        self._rows.add_usage(tx, tenant, close, reading, period)
         readings = sorted([*readings, reading], key=lambda each: each.task_index)
         if bill.tasks == 0:
             bill = replace(bill, unjudged=True)
         else:
-            bill = self._judge(tx, bill, close.attempt, readings, holds)
-        self._repository.save_bill(tx, bill)
+            bill = self._judge(tx, bill, close.attempt, readings)
+        self._rows.save_bill(tx, bill)
 
     def finished(self, tx: Tx, tenant: Tenant, finish: Finish) -> None:
         """The job is final: what no lease can claim any more goes back."""
-        before = self._repository.bill(tx, tenant, finish.job_id)
+        before = self._rows.bill(tx, tenant, finish.job_id)
         if before is None:
             return  # never held anything, never ran
         bill = self.give_back(tx, before.finished(finish, tx.now()))
         if bill != before:
-            self._repository.save_bill(tx, bill)
+            self._rows.save_bill(tx, bill)
 
     def give_back(self, tx: Tx, bill: Bill, *, anyway: bool = False) -> Bill:
         """Releases the holds of a bill that is over; `anyway` also those of one that is not."""
-        if bill.held_micros == 0 or not (bill.releasable or anyway):
+        if not bill.holds or not (bill.releasable or anyway):
             return bill
-        tenant = Tenant(bill.workspace_id)
-        holds = self._repository.holds(tx, tenant, bill.job_id)
-        self._ledger.resolve(tx, tenant, bill.job_id, holds, ())
-        given = replace(bill, held_micros=0, exhaust_time=None)
-        return self.say(tx, given, HoldReleased(bill.held_micros))
+        self._ledger.resolve(tx, Tenant(bill.workspace_id), bill.job_id, bill.holds, ())
+        given = bill.resolved(0)
+        return self.say(tx, given, HoldReleased(bill.held_micros)) if bill.held_micros else given
 
     def say(self, tx: Tx, bill: Bill, fact: Fact) -> Bill:
         """Tells a fact with the next number of its job."""
@@ -133,33 +131,23 @@ class Judge:
         return told
 
     def _bill(self, tx: Tx, tenant: Tenant, job_id: str) -> Bill:
-        found = self._repository.bill(tx, tenant, job_id)
+        found = self._rows.bill(tx, tenant, job_id)
         return found or Bill(tenant.workspace_id, job_id, tx.now())
 
-    def _judge(
-        self,
-        tx: Tx,
-        bill: Bill,
-        attempt: int,
-        readings: Sequence[Usage],
-        holds: Sequence[Hold] | None,
-    ) -> Bill:
+    def _judge(self, tx: Tx, bill: Bill, attempt: int, readings: Sequence[Usage]) -> Bill:
         """Settles an attempt whose tasks are all read. For a failure of ours the hold stays for the
         next attempt, unless the job is over."""
         if not bill.complete(readings):
             return bill
-        tenant = Tenant(bill.workspace_id)
-        if holds is None:
-            holds = self._repository.holds(tx, tenant, bill.job_id)
         bill = bill.closed(attempt)
         ours = any(reading.ours for reading in readings)
         charge = 0
         if not ours or bill.releasable:
             paid = () if ours else readings
-            charge = self._ledger.resolve(tx, tenant, bill.job_id, holds, paid)
-            bill = replace(bill, held_micros=0, exhaust_time=None)
+            tenant = Tenant(bill.workspace_id)
+            charge = self._ledger.resolve(tx, tenant, bill.job_id, bill.holds, paid)
+            bill = bill.resolved(charge)
         _SETTLING.hit()
-        bill = replace(bill, total_cost_micros=bill.total_cost_micros + charge)
         return self.say(tx, bill, settled(bill, attempt, readings, charge))
 
 

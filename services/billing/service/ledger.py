@@ -19,7 +19,7 @@ from services.billing.domain import (
 )
 from services.billing.errors import InsufficientFunds, ReplayDiffers, usd
 from services.billing.pricing import Settlement, settle
-from services.billing.repository import BillingRepository, NewTransfer
+from services.billing.repository import LedgerRows, NewTransfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +32,22 @@ class HoldOrder:
     amount_micros: int
     price_micros_per_hour: int
 
-    @property
-    def transfer_id(self) -> str:
-        """`reserve:<job>:<attempt>:<period>`."""
-        return f"reserve:{self.job_id}:{self.attempt}:{self.period}"
+    def hold(self, reservation_id: str) -> Hold:
+        """The hold that it asks for."""
+        return Hold.of(self.job_id, self.attempt, self.period, self.amount_micros, reservation_id)
 
 
 class Ledger:
     """Moves money. Amounts are micro-USD."""
 
-    def __init__(self, repository: BillingRepository, config: BillingConfig) -> None:
-        self._repository = repository
+    def __init__(self, rows: LedgerRows, config: BillingConfig) -> None:
+        self._rows = rows
         self._config = config
 
     def credit(self, tx: Tx, tenant: Tenant, reference: str, amount_micros: int, memo: str) -> bool:
         """Puts credit into the wallet, once per reference; False when it was there already."""
         transfer_id = f"credit:{reference}"
-        found = self._repository.find_transfer(tx, transfer_id)
+        found = self._rows.find_transfer(tx, transfer_id)
         if found is not None:
             if (found.workspace_id, found.amount_micros) != (tenant.workspace_id, amount_micros):
                 raise ReplayDiffers(
@@ -56,35 +55,36 @@ class Ledger:
                 )
             return False
         funding, wallet, _ = accounts = workspace_accounts(tenant.workspace_id)
-        self._repository.ensure(tx, accounts)
+        self._rows.ensure(tx, accounts)
         line = Posting(transfer_id, "", funding.account_id, wallet.account_id, amount_micros)
         new = NewTransfer(
             transfer_id, TransferKind.POST, amount_micros, memo=memo, postings=(line,)
         )
-        self._repository.add_transfers(tx, tenant, (new,))
+        self._rows.add_transfers(tx, tenant, (new,))
         return True
 
-    def hold(self, tx: Tx, tenant: Tenant, order: HoldOrder, reservation_id: str) -> int:
-        """Moves the amount from the wallet to what is held; returns what stays available."""
-        available = self._repository.available(tx, tenant)
-        if available < order.amount_micros:
-            raise insufficient(order.amount_micros, available)
+    def hold(self, tx: Tx, tenant: Tenant, job_id: str, hold: Hold, price: int) -> int:
+        """Moves the amount from the wallet to what is held; returns what stays available. `price`
+        is the one per hour that the amount was computed with."""
+        transfer_id, amount = hold.transfer_id, hold.amount_micros
+        available = self._rows.available(tx, tenant)
+        if available < amount:
+            raise insufficient(amount, available)
         _, wallet, held = accounts = workspace_accounts(tenant.workspace_id)
-        self._repository.ensure(tx, accounts)
-        transfer_id, amount = order.transfer_id, order.amount_micros
+        self._rows.ensure(tx, accounts)
         line = Posting(transfer_id, "", wallet.account_id, held.account_id, amount)
         new = NewTransfer(
             transfer_id,
             TransferKind.PENDING,
             amount,
-            job_id=order.job_id,
-            attempt=order.attempt,
-            period=order.period,
-            reservation_id=reservation_id,
-            price_micros_per_hour=order.price_micros_per_hour,
+            job_id=job_id,
+            attempt=hold.attempt,
+            period=hold.period,
+            reservation_id=hold.reservation_id,
+            price_micros_per_hour=price,
             postings=(line,) if amount else (),
         )
-        self._repository.add_transfers(tx, tenant, (new,))
+        self._rows.add_transfers(tx, tenant, (new,))
         return available - amount
 
     def resolve(
@@ -97,9 +97,9 @@ class Ledger:
             return 0
         nodes = {node_id for part in parts for node_id, _ in part.shares}
         if nodes:
-            self._repository.ensure(tx, (PLATFORM, *(payable(node) for node in sorted(nodes))))
+            self._rows.ensure(tx, (PLATFORM, *(payable(node) for node in sorted(nodes))))
         new = [_resolution(tenant, job_id, part) for part in parts]
-        self._repository.add_transfers(tx, tenant, new)
+        self._rows.add_transfers(tx, tenant, new)
         return sum(part.charge_micros for part in parts)
 
 

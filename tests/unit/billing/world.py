@@ -22,7 +22,7 @@ from libs.wake import connect as connect_wake
 from services.billing import consumers, convert, tables
 from services.billing.config import BillingConfig
 from services.billing.domain import Balance
-from services.billing.repository import BillingRepository
+from services.billing.repository import BillRows, LedgerRows
 from services.billing.service import BillingService, HoldOrder
 
 MIGRATIONS = Path(__file__).parents[3] / "services/billing/migrations"
@@ -47,7 +47,8 @@ class World:
         )
         self.service = BillingService(
             database=self.database,
-            repository=BillingRepository(),
+            ledger=LedgerRows(),
+            bills=BillRows(),
             ids=self.ids,
             clock=self.clock,
             wake=self.wake,
