@@ -11,6 +11,7 @@ import errno
 import gc
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,22 @@ async def serve(settings: Settings, names: Sequence[str], *, announce: Callable[
     from libs.process import run
 
     _, parts = assemble(settings, names)
-    await run(parts, ready=announce)
+
+    def ready() -> None:
+        announce()
+        threading.Thread(target=warm, args=(parts,), name="warm", daemon=True).start()
+
+    await run(parts, ready=ready)
+
+
+def warm(parts: Sequence[Part]) -> None:
+    """What the first request would otherwise wait for, done beside the loop once all is up."""
+    from libs.rpc import Server
+    from libs.rpc.validate import warm as compile_rules
+
+    for part in parts:
+        if isinstance(part, Server):
+            compile_rules(part.methods)
 
 
 def assemble(

@@ -66,9 +66,9 @@ class Server:
     """A gRPC listener as a Part.
 
     `addresses` are `unix:<path>` (made with mode 0600) or `host:port`; port 0 takes a free one,
-    see `bound`. `tools` adds health, reflection and channelz, which the node listener must not
-    have. On `stop` no new call is taken, streams end at once with UNAVAILABLE so that clients
-    reconnect elsewhere, and unary calls get `grace_seconds`.
+    see `bound`; `methods` is what it serves. `tools` adds health, reflection and channelz, which
+    the node listener must not have. On `stop` no new call is taken, streams end at once with
+    UNAVAILABLE so that clients reconnect elsewhere, and unary calls get `grace_seconds`.
     """
 
     def __init__(  # noqa: PLR0913 - one keyword per trait of a listener
@@ -85,6 +85,7 @@ class Server:
     ) -> None:
         self.name = name
         self.bound: list[str] = []
+        self.methods: list[Method] = []
         self._addresses = [addresses] if isinstance(addresses, str) else list(addresses)
         self._servicers = servicers
         self._interceptors = interceptors
@@ -135,6 +136,7 @@ class Server:
 
     def _wrapped(self, service: str, name: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         method = describe(service, name, handler.request_streaming, handler.response_streaming)
+        self.methods.append(method)
         behavior = _behavior(handler)
         inner = _replies(behavior) if handler.response_streaming else _reply(behavior)
         step = compose(self._interceptors, method, inner)

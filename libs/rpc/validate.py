@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from libs.errors import InvalidRequest
+from libs.rpc.methods import Method
 
 VIOLATIONS_MAX = 20
 
@@ -25,6 +27,18 @@ def violations(message: Any) -> list[dict[str, str]]:
     return [_plain(each.proto) for each in _validator().collect_violations(message)][
         :VIOLATIONS_MAX
     ]
+
+
+def warm(methods: Iterable[Method]) -> None:
+    """Compiles the rules of these methods' requests, which takes 0.1 s for a large one, so that the
+    first caller does not wait for it."""
+    from google.protobuf.descriptor_pool import Default
+    from google.protobuf.message_factory import GetMessageClass
+
+    for method in methods:
+        if method.enforce:
+            found = Default().FindServiceByName(method.service).FindMethodByName(method.name)
+            violations(GetMessageClass(found.input_type)())
 
 
 @cache

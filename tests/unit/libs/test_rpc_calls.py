@@ -21,6 +21,7 @@ from libs.errors import (
     Unavailable,
 )
 from libs.rpc import Signer, connect, context
+from libs.rpc.validate import warm
 from libs.telemetry import metrics, trace
 from tests.support.echo import ECHO, EchoStub, Text
 from tests.support.rpc import KEY, USER, Grid, MissingThing, running, service
@@ -213,6 +214,25 @@ async def test_calls_are_counted_by_method_and_code(grid: Grid) -> None:
     with pytest.raises(PermissionDenied):
         await stub.Say(Text())
     assert (count("OK"), count("PERMISSION_DENIED")) == (ok + 1, denied + 1)
+
+
+async def test_times_of_unary_calls_are_shown_as_a_histogram(grid: Grid) -> None:
+    stub = await grid.stub(service)
+    name, labels = "grid_rpc_server_seconds", {"service": ECHO, "method": "Say"}
+    before = metrics.value(f"{name}_count", **labels)
+    with context.acting(USER):
+        await stub.Say(Text())
+        assert [each.value async for each in stub.Count(Text(value="0"))] == []
+    assert metrics.value(f"{name}_count", **labels) == before + 1
+    assert metrics.value(f"{name}_bucket", le="+Inf", **labels) == before + 1
+    assert metrics.value("grid_rpc_server_in_flight", **labels) == 0
+    assert metrics.value(f"{name}_count", service=ECHO, method="Count") == 0
+
+
+async def test_only_methods_with_rules_are_enforced_and_warmed(grid: Grid) -> None:
+    enforced = {each.name for each in grid.server.methods if each.enforce}
+    assert enforced == {"Say", "Hello", "Count", "Collect", "Chat", "Whisper"}
+    warm(grid.server.methods)
 
 
 async def test_sockets_are_private_and_tools_answer(grid: Grid) -> None:
