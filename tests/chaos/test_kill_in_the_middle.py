@@ -71,8 +71,9 @@ async def check_ledger(whole: Stack) -> None:
         sums[item.credit_account] = sums.get(item.credit_account, 0) + item.amount_micros
     assert sum(sums.values()) == 0
     balance: dict[str, Any] = await whole.api.call("GET", "/v1/billing/balance")
-    wallet = next(total for name, total in sums.items() if whole.credentials.workspace_id in name)
-    assert wallet == round(balance["available"] * 1_000_000)
+    assert sums[f"wallet:{whole.credentials.workspace_id}"] == round(
+        balance["available"] * 1_000_000
+    )
 
 
 @pytest.mark.timeout(180)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import grpc
@@ -22,6 +23,14 @@ SERVICES = (
     "junglegrid.billing.v1.BillingService", "junglegrid.billing.v1.BillingInternalService",
     "junglegrid.identity.v1.IdentityInternalService",
     "junglegrid.webhooks.v1.WebhookInternalService",
+)  # fmt: skip
+PACKAGES = (
+    "jobs.v1.job_service", "jobs.v1.job_internal_service", "scheduling.v1.scheduling_service",
+    "nodes.v1.node_internal_service", "logs.v1.log_service", "logs.v1.log_internal_service",
+    "artifacts.v1.artifact_service", "artifacts.v1.input_service",
+    "artifacts.v1.artifact_internal_service", "billing.v1.billing_service",
+    "billing.v1.billing_internal_service", "identity.v1.identity_internal_service",
+    "webhooks.v1.webhook_internal_service",
 )  # fmt: skip
 
 
@@ -48,8 +57,10 @@ async def test_a_node_credential_is_refused_by_every_internal_call() -> None:
     async with stack(runtime="simulated") as whole:
         identity = json.loads((whole.nodes[0].home / "identity.json").read_text())
         credential = identity["credential"]
+        pool = descriptor_pool.Default()
+        for package in PACKAGES:  # importing them puts them in the pool
+            importlib.import_module(f"junglegrid.{package}_pb2")
         async with grpc.aio.insecure_channel(f"unix:{whole.grid.home}/grid.sock") as inside:
-            pool = descriptor_pool.Default()
             for service in SERVICES:
                 for method in pool.FindServiceByName(service).methods_by_name:
                     code = await refusal(inside, service, method, credential)
@@ -79,7 +90,8 @@ async def test_every_read_answers_at_once_with_the_bus_paused() -> None:
             listing = await api.call("GET", "/v1/jobs")
             assert [item["job_id"] for item in listing["jobs"]] == [job_id]
             events = await api.call("GET", f"/v1/jobs/{job_id}/events")
-            assert [item["type"] for item in events["items"]][-1] == "job.queued"
+            types = [item["type"] for item in events["items"]]
+            assert types == ["job.submitted", "job.queued", "job.waiting_for_capacity"]
             logs = await api.call("GET", f"/v1/jobs/{job_id}/logs")
             assert (logs["status"], logs["items"]) == ("queued", [])
             artifacts = await api.call("GET", f"/v1/jobs/{job_id}/artifacts")
