@@ -221,7 +221,7 @@ def principal(authenticator: Authenticator) -> Interceptor:
 
 def validation(method: Method, inner: Step) -> Step:
     """Enforces field rules, for methods that have any and do not report them themselves."""
-    if not method.enforce or method.request_stream:
+    if not method.enforce:
         return inner
 
     async def step(call: Call) -> Any:

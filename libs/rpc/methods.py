@@ -14,7 +14,8 @@ INTERNAL_SUFFIX = "InternalService"
 @dataclass(frozen=True, slots=True)
 class Method:
     """One RPC. `scopes`: any one is enough, none means any caller. `internal`: services only.
-    `public`: needs no user. `enforce`: the request has rules and they are enforced at the door."""
+    `public`: needs no user. `enforce`: the request has rules and they are enforced at
+    the door; messages of a client stream are left to the servicer."""
 
     path: str
     service: str
@@ -46,7 +47,9 @@ def describe(service: str, name: str, request_stream: bool, response_stream: boo
         scopes=frozenset(rule.scopes) if rule is not None else frozenset(),
         internal=service.endswith(INTERNAL_SUFFIX),
         public=rule is not None and rule.public,
-        enforce=found is not None and not report and has_rules(found.input_type),
+        enforce=found is not None
+        and not (report or request_stream)
+        and has_rules(found.input_type),
     )
 
 

@@ -231,7 +231,7 @@ async def test_times_of_unary_calls_are_shown_as_a_histogram(grid: Grid) -> None
 
 async def test_only_methods_with_rules_are_enforced_and_warmed(grid: Grid) -> None:
     enforced = {each.name for each in grid.server.methods if each.enforce}
-    assert enforced == {"Say", "Hello", "Count", "Collect", "Chat", "Whisper"}
+    assert enforced == {"Say", "Hello", "Count", "Whisper"}
     warm(grid.server.methods)
 
 
