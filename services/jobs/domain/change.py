@@ -54,8 +54,16 @@ class Change:
         self.attempt = replace(self.attempt, state=state)
         return self.attempt
 
-    def say(self, name: str, message: str = "", *, level: str = "", attempt: int = 0) -> None:
-        """Adds an activity, and enters its phase when it has one."""
+    def say(
+        self,
+        name: str,
+        message: str = "",
+        *,
+        level: str = "",
+        attempt: int = 0,
+        time: datetime | None = None,
+    ) -> None:
+        """Adds an activity of now, or of `time`, and enters its phase when it has one."""
         template = CATALOGUE[name]
         job = self.job
         phase = template.phase or job.phase
@@ -71,7 +79,7 @@ class Change:
                 message=message or template.message,
                 source=template.source,
                 level=level or template.level,
-                time=self.now,
+                time=time or self.now,
                 attempt=attempt,
             )
         )

@@ -16,7 +16,7 @@ def queue(job: Job, now: datetime, hold: Hold, waiting: str) -> Change:
     can take it now; empty when one can."""
     change = Change(job, now)
     # Both activities are written with this commit, so that a submit costs one write less.
-    change.say("submitted")
+    change.say("submitted", time=job.created_time)
     change.move(Status.QUEUED)
     change.set(attempt=1, queued_time=now, hold=hold, submit_until=None, waiting=waiting)
     change.say("queued")
@@ -30,7 +30,7 @@ def reject(job: Job, now: datetime, reason: Reason, message: str) -> Change:
     """PENDING or QUEUED -> REJECTED. Nothing was told of a pending job, so nothing is told now."""
     change = Change(job, now)
     if not job.activities:
-        change.say("submitted")
+        change.say("submitted", time=job.created_time)
     finish(change, Status.REJECTED, reason, message)
     change.set(hold=replace(job.hold, amount=0))
     if job.status is not Status.PENDING:
@@ -43,7 +43,7 @@ def cancel(job: Job, now: datetime, reason: str, *, lease_open: bool) -> Change:
     later, and changes nothing here any more."""
     change = Change(job, now)
     if not job.activities:
-        change.say("submitted")
+        change.say("submitted", time=job.created_time)
     finish(change, Status.CANCELLED, Reason.USER, reason)
     if job.status is Status.PENDING:
         # Its hold may be on its way: whoever submits it, or else the sweeper, gives it back.

@@ -16,6 +16,7 @@ from junglegrid.nodes.v1 import lease_pb2
 from junglegrid.nodes.v1 import node_event_pb2 as nodes_pb
 from sqlalchemy.exc import IntegrityError
 
+from libs import failpoints
 from libs.db import Tx
 from services.jobs.domain.activity import public_id, sequence
 from services.jobs.domain.job import Hold
@@ -311,6 +312,22 @@ async def test_a_slow_step_is_shown_before_the_start(world: World) -> None:
     await world.start(job_id, phases=("image_download", "runtime_preparation"))
     names = await world.names(job_id)
     assert names.count("image_download") == 1
+
+
+async def test_a_batch_that_fails_leaves_nothing_and_comes_again(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    failpoints.arm("jobs.consume.after_effect=error")
+    try:
+        with pytest.raises(failpoints.FailpointError):
+            await world.close(job_id, ended(job_id))
+    finally:
+        failpoints.disarm()
+    assert (await world.job(job_id)).status is Status.ASSIGNED
+    assert not world.facts("finished")
+    await world.close(job_id, ended(job_id))
+    assert (await world.job(job_id)).status is Status.COMPLETED
+    assert len(world.facts("finished")) == 1
 
 
 async def test_missing_artifacts_and_log_gaps_are_told(world: World) -> None:

@@ -6,149 +6,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from junglegrid.common.v1.event_pb2 import EventMeta
-from junglegrid.jobs.v1 import job_event_pb2, job_pb2
 from junglegrid.webhooks.v1 import webhook_internal_service_pb2 as pb
 
-from libs.clock import ManualClock
-from libs.db import connect
+from libs import failpoints
 from libs.db.drift import schema_drift
 from libs.errors import NotFound, StaleWrite, Unavailable
-from libs.ids import IdSource
-from libs.sealing import Sealer
-from libs.tenancy import SystemScope, Tenant
-from libs.wake import connect as connect_wake
-from services.webhooks import consumers, loops, tables
-from services.webhooks.config import WebhooksConfig
+from libs.tenancy import SystemScope
+from services.webhooks import loops, tables
 from services.webhooks.domain import delivery as moves
 from services.webhooks.domain.delivery import MOVES, Answer, Delivery, DeliveryStatus
-from services.webhooks.domain.payload import CallbackFacts, signature
+from services.webhooks.domain.payload import signature
 from services.webhooks.errors import AddressBlocked, IllegalMove
 from services.webhooks.repository import WebhooksRepository
 from services.webhooks.rpc import WebhookInternalService
-from services.webhooks.service import Tools, WebhooksService
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WORKSPACE = Tenant("ws_1")
-FACTS = CallbackFacts(
-    workspace_id="ws_1",
-    job_id="job_1",
-    url="https://a.example/hook",
-    token="canary-token",
-    metadata={"request_id": "req_123"},
-    status="completed",
-    status_reason="",
-    created_time=NOW,
-    queued_time=NOW + timedelta(seconds=1),
-    started_time=None,
-    finished_time=NOW + timedelta(minutes=3),
-    image="image",
-    command="python",
-    args=("script.py",),
-    exit_code=0,
-    timed_out=False,
-    assigned_node_id="node_1",
-    provider_name="acme",
-    provider_node_id="node_1",
-)
-
-
-class FakeJobs:
-    """jobs."""
-
-    def __init__(self) -> None:
-        self.facts = FACTS
-        self.error: Exception | None = None
-        self.asked = 0
-
-    async def get_callback(self, job_id: str) -> CallbackFacts:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return replace(self.facts, job_id=job_id)
-
-
-class FakeSender:
-    """The Internet: gives the answers one after the other, the last one for ever."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer | Exception] = [Answer(200)]
-        self.sent: list[tuple[str, bytes, dict[str, str]]] = []
-        self.gate: asyncio.Event | None = None
-        self.news = asyncio.Event()
-
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
-        self.sent.append((url, body, headers))
-        self.news.set()
-        if self.gate is not None:
-            await self.gate.wait()
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class World:
-    """One database and one service."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.folder = folder
-        self.clock = ManualClock()
-        self.config = WebhooksConfig(**settings)
-        self.jobs, self.sender = FakeJobs(), FakeSender()
-        self.wake = connect_wake("memory://")
-        self.draw = 0.5
-        self.database = connect(
-            f"sqlite:///{folder}/webhooks.db",
-            metadata=tables.metadata,
-            migrations=Path(__file__).parents[3] / "services/webhooks/migrations",
-            clock=self.clock,
-            service="webhooks",
-        )
-        self.service = WebhooksService(
-            Tools(
-                database=self.database,
-                repository=WebhooksRepository(),
-                ids=IdSource(self.clock),
-                clock=self.clock,
-                wake=self.wake,
-                config=self.config,
-                sealer=Sealer(b"k" * 32),
-                jobs=self.jobs,
-                sender=self.sender,
-                draw=lambda: self.draw,
-            )
-        )
-
-    async def finish(self, job_id: str = "job_1", *, callback: bool = True) -> None:
-        fact = job_event_pb2.JobFinished(status=job_pb2.JOB_STATUS_COMPLETED, has_callback=callback)
-        meta = EventMeta(aggregate_id=job_id, workspace_id="ws_1")
-        handler = consumers.handlers(self.service)[type(fact)]
-        if handler.wants(fact):  # type: ignore[attr-defined]
-            await self.database.write(lambda tx: handler(tx, meta, fact))
-
-    async def round(self) -> int:
-        """All tries that are due now; returns how many."""
-        claimed = await self.service.claim_due(100)
-        for each in claimed:
-            await self.service.deliver(each)
-        return len(claimed)
-
-    async def only(self, job_id: str = "job_1") -> Delivery:
-        (found,) = await self.service.list_deliveries(WORKSPACE, job_id)
-        return found
-
-    async def until_due(self) -> float:
-        due = (await self.only()).due
-        assert due is not None
-        seconds = (due - self.clock.now()).total_seconds()
-        self.clock.advance(seconds)
-        return seconds
+from tests.unit.webhooks.world import FACTS, NOW, WORKSPACE, World
 
 
 @pytest.fixture
@@ -288,6 +162,26 @@ async def test_a_try_whose_process_died_comes_again(world: World) -> None:
     # The process was only slow: what it has to say is not written over the other's word.
     await world.service.deliver(lost)
     assert (await world.only()).attempts == 2
+
+
+@pytest.mark.parametrize(("point", "sent"), [("before_send", 1), ("after_send", 2)])
+async def test_a_process_that_dies_around_a_try(world: World, point: str, sent: int) -> None:
+    """K19: at least once, with the same bytes, and the schedule survives."""
+    await world.finish()
+    (claimed,) = await world.service.claim_due(1)
+    failpoints.arm(f"webhooks.deliver.{point}=error")
+    try:
+        with pytest.raises(failpoints.FailpointError):
+            await world.service.deliver(claimed)
+    finally:
+        failpoints.disarm()
+    assert (await world.only()).status is DeliveryStatus.PENDING
+    await world.until_due()
+    assert await world.round() == 1
+    assert (await world.only()).status is DeliveryStatus.DELIVERED
+    assert len(world.sender.sent) == sent
+    assert len({body for _, body, _ in world.sender.sent}) == 1
+    assert world.jobs.asked == 1
 
 
 async def test_the_token_is_sealed_at_rest(world: World) -> None:
