@@ -1,0 +1,1 @@
+"""Builds the contracts: generated code, and the baseline they are compared with."""
