@@ -41,6 +41,14 @@ class SchedulingClient:
         )
         return estimates.quote(reply)
 
+    async def explain(self, tenant: Tenant, job_id: str) -> str:
+        """Why a queued job is not placed."""
+        request = scheduling_pb.ExplainQueueEntryRequest(
+            workspace_id=tenant.workspace_id, job_id=job_id
+        )
+        reply = await self._stub.ExplainQueueEntry(request)
+        return str(reply.message) if reply.queued else ""
+
 
 class BillingClient:
     """Holds over the stub."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.jobs.domain.job import Job
 from services.jobs.domain.states import Phase, Status
 
+WAITING = Phase.WAITING_FOR_CAPACITY.value
 _MESSAGES = {
     Phase.SUBMITTED: "The request was accepted; credit for it is being held.",
     Phase.QUEUED: "Waiting for a node.",
@@ -39,6 +40,6 @@ def status_message(job: Job) -> str:
 
 def delay_reason(job: Job) -> tuple[str, str]:
     """(code, sentence) for a start that is late."""
-    if job.phase is Phase.WAITING_FOR_CAPACITY:
-        return job.phase.value, job.waiting or "No node that is online can take the job."
+    if job.phase in (Phase.QUEUED, Phase.WAITING_FOR_CAPACITY):
+        return WAITING, job.waiting or "No node can take the job now."
     return job.phase.value, _DELAYS.get(job.phase, status_message(job))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BindParameter, Select, bindparam, delete, insert, select, tuple_, update
 
 from libs.db import Bulk, Tx
 from libs.errors import StaleWrite
@@ -122,9 +122,9 @@ def _pages(*, after: bool, by_status: bool) -> Select[Any]:
     if by_status:
         query = query.where(jobs.c.status == bindparam("s"))
     if after:
-        time = bindparam("t", type_=jobs.c.created_time.type)
-        same = and_(jobs.c.created_time == time, jobs.c.job_id < _JOB)
-        query = query.where(or_(jobs.c.created_time < time, same))
+        # A comparison of rows, not of columns: an index finds the place and counts nothing.
+        place = tuple_(bindparam("t", type_=jobs.c.created_time.type), _JOB)
+        query = query.where(tuple_(jobs.c.created_time, jobs.c.job_id) < place)
     order = query.order_by(jobs.c.created_time.desc(), jobs.c.job_id.desc())
     return order.limit(bindparam("n"))
 

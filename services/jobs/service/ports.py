@@ -27,6 +27,9 @@ class Quotes(Protocol):
     async def quote(self, tenant: Tenant, spec: Spec) -> Quote:
         """Where work of this shape would run. Holds nothing."""
 
+    async def explain(self, tenant: Tenant, job_id: str) -> str:
+        """Why a queued job is not placed, as a sentence; empty when it is not in the queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reserved:

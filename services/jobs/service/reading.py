@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from libs.db import Tx
@@ -34,6 +35,8 @@ class Reading:
         detail = await self._tools.database.read(lambda tx: self._detail(tx, tenant, job_id))
         if detail.job.status is Status.FAILED and detail.job.started_time is not None:
             return await self._with_excerpt(tenant, detail)
+        if detail.delayed and detail.job.status is Status.QUEUED:
+            return await self._with_reason(tenant, detail)
         return detail
 
     async def list_jobs(
@@ -108,6 +111,16 @@ class Reading:
         tails = await self._tails(tenant, detail.job.job_id, lines, size)
         excerpt = tails.stderr if tails is not None else ""
         return Detail(detail.job, detail.now, detail.delayed, detail.attempts, excerpt)
+
+    async def _with_reason(self, tenant: Tenant, detail: Detail) -> Detail:
+        """Scheduling knows best why the job waits now; without its answer, what it said at submit
+        is shown."""
+        try:
+            waiting = await self._tools.quotes.explain(tenant, detail.job.job_id)
+        except GridError as error:
+            _log.warning("no reason from scheduling", job_id=detail.job.job_id, error=error.reason)
+            return detail
+        return replace(detail, job=replace(detail.job, waiting=waiting)) if waiting else detail
 
     async def _tails(self, tenant: Tenant, job_id: str, lines: int, size: int) -> LogTails | None:
         # Logs being down must not hide a status; the reply says that its tails are delayed.

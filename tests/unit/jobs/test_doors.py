@@ -127,6 +127,20 @@ async def test_every_read_answers_right_after_the_202(doors: Doors) -> None:
     assert (ref.status, ref.attempt) == (job_pb2.JOB_STATUS_QUEUED, 1)
 
 
+async def test_a_late_start_says_why(doors: Doors) -> None:
+    job_id = await doors.submit()
+    assert not (await doors.view(job_id)).delayed_start
+    doors.world.quotes.reason = "All nodes that fit are busy."
+    await doors.world.pass_time(doors.world.config.delayed_start_seconds + 1)
+    view = await doors.view(job_id)
+    assert view.delayed_start
+    assert (view.delay_reason.code, view.delay_reason.message) == (
+        "waiting_for_capacity", "All nodes that fit are busy.",
+    )  # fmt: skip
+    doors.world.quotes.error = Unavailable("away")
+    assert (await doors.view(job_id)).delay_reason.message == "No node can take the job now."
+
+
 async def test_a_finished_job_shows_all_of_it(doors: Doors) -> None:
     metadata = Struct()
     metadata.update({"client_request_id": "abc", "n": 3})

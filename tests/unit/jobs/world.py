@@ -69,12 +69,18 @@ class FakeQuotes:
     answer: Quote = FITS
     error: GridError | None = None
     asked: list[Spec] = field(default_factory=list)
+    reason: str = ""
 
     async def quote(self, tenant: Tenant, spec: Spec) -> Quote:
         self.asked.append(spec)
         if self.error is not None:
             raise self.error
         return self.answer
+
+    async def explain(self, tenant: Tenant, job_id: str) -> str:
+        if self.error is not None:
+            raise self.error
+        return self.reason
 
 
 @dataclass
