@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from libs.errors import (
     DeadlineExceeded,
@@ -227,6 +228,22 @@ async def test_times_of_unary_calls_are_shown_as_a_histogram(grid: Grid) -> None
     assert metrics.value(f"{name}_bucket", le="+Inf", **labels) == before + 1
     assert metrics.value("grid_rpc_server_in_flight", **labels) == 0
     assert metrics.value(f"{name}_count", service=ECHO, method="Count") == 0
+
+
+async def test_with_an_exporter_the_servers_span_is_a_child_of_the_clients(grid: Grid) -> None:
+    exporter = InMemorySpanExporter()
+    trace.export_to(exporter, "test", batch=False)
+    try:
+        stub = await grid.stub(service)
+        with context.acting(USER):
+            await stub.Say(Text())
+    finally:
+        trace.stop_exporting()
+    server, client = exporter.get_finished_spans()
+    assert (server.name, client.name) == (f"/{ECHO}/Say", f"call /{ECHO}/Say")
+    assert server.parent is not None
+    assert server.parent.span_id == client.context.span_id
+    assert server.context.trace_id == client.context.trace_id
 
 
 async def test_only_methods_with_rules_are_enforced_and_warmed(grid: Grid) -> None:
