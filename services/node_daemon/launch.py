@@ -8,9 +8,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from services.node_daemon.cgroups import Group
+from services.node_daemon.shim_link import LAUNCH
 from services.node_daemon.zygote import REQUEST
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +23,15 @@ _START = (
 
 
 class Zygote:
-    """A pool of none: every request is one fork. Use from one thread."""
+    """Makes seats: shims without a job. Use from one thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Starts the process if it is not there; returns without waiting for its imports."""
@@ -32,47 +39,42 @@ class Zygote:
             return
         self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = _START.format(root=str(_ROOT))
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START.format(root=str(_ROOT)),
-                 str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", code, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-            )  # fmt: skip
+            )
         self._socket = ours
 
-    def launch(self, spec: dict[str, Any]) -> socket.socket:
-        """Forks a shim for `spec`; returns the connection to it, non-blocking.
+    def seat(self, group: Group | None) -> socket.socket:
+        """Forks a shim, with a parked child in `group` if one is given; returns its connection.
 
-        Raises OSError when no zygote can be had. What the shim says comes over the connection.
+        Returns without waiting for it. Raises OSError when no zygote can be had.
         """
         self.start()
         try:
-            return self._request(spec)
+            return self._request(group)
         except (BrokenPipeError, ConnectionResetError):
             # It died since the last request; a request that it did not take has started nothing.
             self.close()
             self.start()
-            return self._request(spec)
+            return self._request(group)
 
-    def _request(self, spec: dict[str, Any]) -> socket.socket:
+    def _request(self, group: Group | None) -> socket.socket:
         assert self._socket is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = os.memfd_create("jg-launch", os.MFD_CLOEXEC)
         try:
-            _write_all(memory, json.dumps(spec).encode())
-            os.lseek(memory, 0, os.SEEK_SET)
-            fds = array.array("i", [memory, theirs.fileno()])
-            self._socket.sendmsg([REQUEST], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+            with theirs:
+                spec = {"group": None if group is None else group.to_json()}
+                _send_memory(self._socket, REQUEST, spec, theirs.fileno())
         except OSError:
             ours.close()
             raise
-        finally:
-            os.close(memory)
-            theirs.close()
         ours.setblocking(False)
         return ours
 
@@ -90,7 +92,30 @@ class Zygote:
             self._process = None
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def give_job(seat: socket.socket, spec: Mapping[str, Any]) -> None:
+    """Sends the job to a seat. Raises OSError when nobody sits there any more."""
+    _send_memory(seat, LAUNCH, spec)
+
+
+def is_taken(seat: socket.socket) -> bool:
+    """Whether a shim is still at the other end."""
+    try:
+        return seat.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _send_memory(to: socket.socket, word: bytes, value: Mapping[str, Any], *more: int) -> None:
+    """Sends `word` with a memory file that holds `value`, and further descriptors."""
+    memory = os.memfd_create("jg-order", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(json.dumps(value).encode())
+        while view:
+            view = view[os.write(memory, view) :]
+        os.lseek(memory, 0, os.SEEK_SET)
+        fds = array.array("i", [memory, *more])
+        to.sendmsg([word], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+    finally:
+        os.close(memory)

@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.node_daemon import attempt_files, syscalls
+from services.node_daemon import attempt_files, shim_link, syscalls
+from services.node_daemon.cgroups import Group
 from services.node_daemon.shim_child import Child, ChildOutcome
 from services.node_daemon.shim_docker import DockerChild
 from services.node_daemon.shim_link import Link
+from services.node_daemon.shim_parked import Parked
 from services.node_daemon.shim_sandbox import SandboxChild
 from services.node_daemon.spool import STDERR, STDOUT, SpoolWriter
 
@@ -37,15 +39,16 @@ _WAKE_EVERY_NS = 5_000_000
 class Shim:
     """Runs one attempt from start to exit.json."""
 
-    def __init__(self, launch: dict[str, Any], link_fd: int) -> None:
+    def __init__(self, launch: dict[str, Any], link_fd: int, parked: Parked | None) -> None:
         self._launch = launch
         self._lock = attempt_files.hold_lock(attempt_files.LOCK)
-        spool = os.open(attempt_files.SPOOL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._spool = SpoolWriter(spool, launch["log_bytes_max"])
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._spool_fd = os.open(attempt_files.SPOOL, flags, 0o600)
+        self._spool = SpoolWriter(self._spool_fd, launch["log_bytes_max"])
         self._link = Link(link_fd, attempt_files.CTL, self._on_message, self._greeting)
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._child = _CHILDREN[launch["runtime"]](launch["child"], self._on_output)
+        self._child = _CHILDREN[launch["runtime"]](launch["child"], self._on_output, parked)
         self._reason: str | None = None
         self._message = ""
         self._deadline_ns = attempt_files.read_cell(attempt_files.DEADLINE) or 0
@@ -56,7 +59,8 @@ class Shim:
         self._started_ns = 0
         self._announced = False
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Returns after exit.json was written: whether the daemon that gave the job is there."""
         self._link.register(self)
         outcome = self._start()
         while outcome is None:
@@ -67,7 +71,7 @@ class Shim:
                 outcome = self._child.finish()
             else:
                 self._turn()
-        self._finish(outcome)
+        return self._finish(outcome)
 
     def _start(self) -> ChildOutcome | None:
         """None when the program is on its way; an outcome at once when it could not be started."""
@@ -169,15 +173,19 @@ class Shim:
             with contextlib.suppress(OSError):
                 self._poll.unregister(fd)
 
-    def _finish(self, outcome: ChildOutcome) -> None:
+    def _finish(self, outcome: ChildOutcome) -> bool:
         """The log is closed and synced before the exit is written, and that before it is told."""
         now = time.time_ns()
         for stream in (STDOUT, STDERR):
             self._spool.end(stream, now)
         self._spool.sync()
         attempt_files.write_json_durably(attempt_files.EXIT, self._record(outcome, now))
-        self._link.close()
+        told = self._link.finish()
         self._child.clean()
+        for fd in (self._spool_fd, self._lock):
+            os.close(fd)
+        self._poll.close()
+        return told
 
     def _record(self, outcome: ChildOutcome, now: int) -> dict[str, Any]:
         reason, message = self._reason or "exited", self._message
@@ -202,17 +210,36 @@ class Shim:
         }
 
 
-def run(launch_fd: int, link_fd: int) -> None:
-    """The life of a forked shim; returns when exit.json is written."""
+def run(seat_fd: int, link_fd: int) -> None:
+    """The life of a forked shim: seated, given a job, and seated again while its daemon is there.
+
+    One shim has one job at a time. It is used again because half of what a job costs this node
+    would otherwise go into forking a fresh one and copying its pages.
+    """
     gc.disable()
-    with os.fdopen(launch_fd, "rb") as file:
-        launch = json.load(file)
-    syscalls.name_process("jg-shim")
-    os.chdir(launch["folder"])
-    Shim(launch, link_fd).run()
+    with os.fdopen(seat_fd, "rb") as file:
+        seat: dict[str, Any] | None = json.load(file)
+    while seat is not None:
+        syscalls.name_process("jg-seat")
+        group = seat["group"]
+        parked = Parked(Group.from_json(group)) if group is not None else None
+        launch = shim_link.receive_launch(link_fd)
+        if launch is None:
+            if parked is not None:
+                parked.abandon()
+            return
+        syscalls.name_process("jg-shim")
+        os.chdir(launch["folder"])
+        if not Shim(launch, link_fd, parked).run():
+            return
+        os.chdir("/")
+        gc.collect()
+        seat = shim_link.receive_seat(link_fd)
 
 
 def note_crash(text: str) -> None:
-    """Leaves the traceback in the attempt's folder (the cwd once it was entered)."""
+    """Leaves the traceback in the attempt's folder, which is the cwd once there is a job."""
+    if os.getcwd() == "/":
+        return
     with contextlib.suppress(OSError), open(attempt_files.ERRORS, "a") as file:
         file.write(text)

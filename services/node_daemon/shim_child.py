@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from services.node_daemon.shim_parked import Parked
+
 Output = Callable[[int, bytes], None]
 
 
@@ -37,7 +39,7 @@ class Child(ABC):
     next_moment_ns: int | None = None  # CLOCK_MONOTONIC; `tick` is called then
 
     @abstractmethod
-    def __init__(self, spec: dict[str, Any], output: Output) -> None: ...
+    def __init__(self, spec: dict[str, Any], output: Output, parked: Parked | None) -> None: ...
 
     @abstractmethod
     def start(self, watcher: Watcher) -> None:

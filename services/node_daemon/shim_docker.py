@@ -18,6 +18,7 @@ import socket
 from typing import Any
 
 from services.node_daemon.shim_child import Child, ChildOutcome, Output, Watcher, exit_signal
+from services.node_daemon.shim_parked import Parked
 from services.node_daemon.spool import STDERR, STDOUT
 
 _FRAME_HEADER = 8
@@ -28,7 +29,7 @@ _CALL_SECONDS = 20.0
 class DockerChild(Child):
     """A container that was created, but not started, by the daemon."""
 
-    def __init__(self, spec: dict[str, Any], output: Output) -> None:
+    def __init__(self, spec: dict[str, Any], output: Output, parked: Parked | None) -> None:
         self._socket_path = spec["docker_socket"]
         self._container = spec["container"]
         self._output = output

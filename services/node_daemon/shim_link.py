@@ -7,6 +7,7 @@ shim's end by the end of the connection, so nothing has to be sent for that. Sta
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
@@ -16,6 +17,8 @@ from typing import Any
 
 from services.node_daemon.shim_child import Watcher
 
+LAUNCH = b"launch"
+_TELL_SECONDS = 5.0
 _MESSAGE_BYTES_MAX = 4096
 
 
@@ -33,6 +36,7 @@ class Link:
         self._greeting = greeting
         self._peer: socket.socket | None = socket.socket(fileno=fd)
         self._peer.setblocking(False)
+        self._first = True
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -57,11 +61,28 @@ class Link:
         except OSError:
             self._drop()
 
-    def close(self) -> None:
-        """The daemon sees the end of the connection: the exit is written."""
-        self._drop()
+    def finish(self) -> bool:
+        """Tells that the exit is written; True when the daemon that gave the job was told.
+
+        Then the connection stays open for the next job. Any other daemon sees it end.
+        """
         self._watcher.forget(self._listener.fileno())
         self._listener.close()
+        peer = self._peer
+        if peer is None or not self._first:
+            self._drop()
+            return False
+        self._watcher.forget(peer.fileno())
+        try:
+            peer.settimeout(_TELL_SECONDS)
+            peer.send(json.dumps({"t": "exit"}).encode())
+        except OSError:
+            self._drop()
+            return False
+        peer.settimeout(None)
+        peer.detach()
+        self._peer = None
+        return True
 
     def _accept(self) -> None:
         try:
@@ -70,6 +91,7 @@ class Link:
             return
         self._drop()
         peer.setblocking(False)
+        self._first = False
         self._peer = peer
         self._watcher.watch(peer.fileno(), self._receive)
         self.send(self._greeting())
@@ -94,3 +116,31 @@ class Link:
             self._watcher.forget(self._peer.fileno())
             self._peer.close()
             self._peer = None
+
+
+def receive_launch(link_fd: int) -> dict[str, Any] | None:
+    """Waits for the job; None when the daemon went away without giving one.
+
+    The launch comes as a descriptor of a memory file: it may be larger than a message, and the
+    secrets in it touch no disk.
+    """
+    fds = array.array("i")
+    with socket.socket(fileno=os.dup(link_fd)) as link:
+        room = socket.CMSG_LEN(fds.itemsize)
+        data, ancillary, _, _ = link.recvmsg(len(LAUNCH), room, socket.MSG_CMSG_CLOEXEC)
+    if data != LAUNCH or not ancillary:
+        return None
+    fds.frombytes(ancillary[0][2])
+    with os.fdopen(fds[0], "rb") as file:
+        launch: dict[str, Any] = json.load(file)
+    return launch
+
+
+def receive_seat(link_fd: int) -> dict[str, Any] | None:
+    """After a job: waits for the next seat; None when the daemon wants no other."""
+    with socket.socket(fileno=os.dup(link_fd)) as link:
+        while data := link.recv(_MESSAGE_BYTES_MAX):
+            message: dict[str, Any] = json.loads(data)
+            if "group" in message:
+                return message
+    return None

@@ -2,9 +2,8 @@
 
 Starting a new interpreter costs 30 ms of CPU, and forking the daemon itself is not safe (gRPC has
 threads). So the daemon starts this once: single-threaded, with everything a shim needs loaded and
-nothing else. It reads launch requests from a SEQPACKET socket, each with two descriptors: the
-launch (a sealed memory file, so that secrets never touch a disk) and the shim's connection to the
-daemon.
+nothing else. It reads requests for seats from a SEQPACKET socket, each with two descriptors: what
+the seat is to be (a memory file) and the shim's connection to the daemon, over which its job comes.
 
 It ends when the daemon does; the shims it made do not.
 """
@@ -20,7 +19,7 @@ import sys
 
 from services.node_daemon import shim, syscalls
 
-REQUEST = b"launch"
+REQUEST = b"seat"
 _FDS_PER_REQUEST = 2
 
 
@@ -52,14 +51,14 @@ def _receive(connection: socket.socket) -> tuple[int, int] | None:
     return fds[0], fds[1]
 
 
-def _become_shim(connection: socket.socket, launch_fd: int, link_fd: int) -> None:
+def _become_shim(connection: socket.socket, seat_fd: int, link_fd: int) -> None:
     code = 1
     try:
         connection.close()
         os.setsid()  # a Ctrl-C meant for the daemon must not reach the job
         os.dup2(0, 2)  # nor may a surviving shim hold the daemon's terminal or log pipe open
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        shim.run(launch_fd, link_fd)
+        shim.run(seat_fd, link_fd)
         code = 0
     except BaseException:
         import traceback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import shutil
 import tempfile
@@ -43,6 +44,10 @@ class Folders:
         return Folders(state, run)
 
     def remove(self) -> None:
+        for tree in Path("/sys/fs/cgroup").glob(f"**/jg-test/{self.run.name}"):
+            for group in [*tree.glob("*/"), tree]:
+                with contextlib.suppress(OSError):
+                    group.rmdir()
         loopfs.unmount_all(self.run)
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.state, ignore_errors=True)
@@ -58,8 +63,12 @@ def host(folders: Folders, *, grace_seconds: float = 0.5, **slots: Any) -> ShimH
 
 
 def sandbox(folders: Folders, **slots: Any) -> SandboxRuntime:
+    return sandbox_with(folders, host(folders, **slots))
+
+
+def sandbox_with(folders: Folders, shared: ShimHost) -> SandboxRuntime:
     config = SandboxConfig(run_folder=folders.run, cgroup_name=f"jg-test/{folders.run.name}")
-    return SandboxRuntime(config, host(folders, **slots))
+    return SandboxRuntime(config, shared)
 
 
 def docker(folders: Folders, socket: str, **slots: Any) -> DockerRuntime:

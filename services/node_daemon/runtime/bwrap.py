@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.node_daemon.runtime.rootfs import JOB_UID, JOB_USER, Rootfs
-from services.node_daemon.shim_sandbox import SECCOMP_FD, STATUS_FD
+from services.node_daemon.shim_parked import SECCOMP_FD, STATUS_FD
 
 # bwrap reads at most 9,000 arguments; the recipe's own and three per variable must fit.
 ENVIRONMENT_MAX = 2500

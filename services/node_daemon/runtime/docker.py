@@ -28,7 +28,7 @@ from services.node_daemon.runtime.port import (
     Staging,
     TaskLaunch,
 )
-from services.node_daemon.runtime.shimmed import Record, ShimAttempt, ShimHost
+from services.node_daemon.runtime.shimmed import Order, Record, ShimAttempt, ShimHost
 from services.node_daemon.slots import Slot
 
 LABEL = "dev.junglegrid.lease"
@@ -113,7 +113,7 @@ class DockerRuntime:
         child = {"docker_socket": self._config.socket, "container": container}
         spec = self._host.spec(launch, self.name, child)
         try:
-            attempt = await self._host.begin(record, spec, deadline_monotonic, self._forget)
+            attempt = await self._host.begin(record, Order(spec), deadline_monotonic, self._forget)
         except BaseException:
             await self._remove(container)
             raise

@@ -9,6 +9,7 @@ read-only root. bwrap is one layer; the others do not depend on it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 from libs.errors import FailedPrecondition, InvalidRequest, Unavailable
 from services.node_daemon import cgroups, seccomp, syscalls
-from services.node_daemon.cgroups import CONTROLLERS, Group, Layout
+from services.node_daemon.cgroups import CONTROLLERS, Layout
 from services.node_daemon.runtime import rootfs
 from services.node_daemon.runtime.bwrap import ENVIRONMENT_MAX, Sandbox, options
 from services.node_daemon.runtime.port import (
@@ -29,7 +30,8 @@ from services.node_daemon.runtime.port import (
     Staging,
     TaskLaunch,
 )
-from services.node_daemon.runtime.shimmed import Record, ShimAttempt, ShimHost
+from services.node_daemon.runtime.seats import Seats
+from services.node_daemon.runtime.shimmed import Order, Record, ShimAttempt, ShimHost
 from services.node_daemon.slots import Slot
 
 _PROBE = "probe"
@@ -54,7 +56,8 @@ class SandboxUnavailable(Unavailable):
 class SandboxConfig:
     """`run_folder` must be reachable for every user; it holds mount points, no data.
 
-    `devices` maps a GPU index to the device files a job that holds it may use.
+    `devices` maps a GPU index to the device files a job that holds it may use. `seats_ready` shims
+    wait for jobs from the start, up to `seats_kept` after a busy time; each takes some 5 MB.
     """
 
     run_folder: Path
@@ -62,6 +65,8 @@ class SandboxConfig:
     insecure: bool = False
     bwrap: str = "bwrap"
     devices: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    seats_ready: int = 3
+    seats_kept: int = 8
 
 
 class SandboxRuntime:
@@ -76,6 +81,7 @@ class SandboxRuntime:
         self._layers: list[Isolation] = []
         self._rootfs: rootfs.Rootfs | None = None
         self._layout = Layout("none", {}, CONTROLLERS)
+        self._seats = Seats(host.zygote, self._layout, host.folder, ready=0, kept=0)
         self._filter = b""
         self._root = os.geteuid() == 0
         self._bwrap = ""
@@ -88,10 +94,17 @@ class SandboxRuntime:
         if not self._bwrap:
             raise SandboxUnavailable("bwrap is not installed; install it (apt install bubblewrap)")
         await asyncio.to_thread(self._set_up)
+        self._seats = Seats(
+            self._host.zygote, self._layout, self._host.folder,
+            ready=self._config.seats_ready, kept=self._config.seats_kept,
+        )  # fmt: skip
         self._layers = [*self._found_layers(), await self._probe()]
 
     async def adopt(self) -> list[ShimAttempt]:
-        return await self._host.adopt(self.name, self._forget)
+        attempts = await self._host.adopt(self.name, self._forget)
+        kept = {attempt.group_name for attempt in attempts}
+        await asyncio.to_thread(self._seats.sweep, kept)
+        return attempts
 
     async def prepare(self, launch: TaskLaunch, report: Report) -> Prepared:
         self._refuse_incomplete()
@@ -109,12 +122,7 @@ class SandboxRuntime:
     async def start(self, prepared: Prepared, deadline_monotonic: float) -> ShimAttempt:
         launch, slot = prepared.launch, prepared.slot
         prepared.report(Phase.CONTAINER_STARTING, "Starting the sandbox", {"runtime": self.name})
-        group = self._layout.group(launch.lease_id)
-        child = self._child(launch, slot, group)
-        record = Record.of(launch, self.name, slot, group)
-        attempt = await self._host.begin(
-            record, self._host.spec(launch, self.name, child), deadline_monotonic, self._forget
-        )
+        attempt = await self._begin(launch, slot, deadline_monotonic)
         if attempt.begun.result():
             prepared.report(Phase.RUNNING, "The program is running", {"runtime": self.name})
         return attempt
@@ -123,6 +131,7 @@ class SandboxRuntime:
         await asyncio.to_thread(self._host.slots.release, prepared.slot)
 
     async def close(self) -> None:
+        self._seats.close()
         await asyncio.to_thread(self._host.close)
         if self._root and self._rootfs is not None:
             await asyncio.to_thread(rootfs.remove, self._rootfs.folder)
@@ -172,17 +181,28 @@ class SandboxRuntime:
     async def _try(self, launch: TaskLaunch, slot: Slot) -> str:
         """Empty when the program ran to its end; what went wrong otherwise."""
         shutil.rmtree(self._host.attempt_folder(launch.lease_id), ignore_errors=True)
-        group = self._layout.group(launch.lease_id)
-        spec = self._host.spec(launch, self.name, self._child(launch, slot, group))
-        record = Record.of(launch, self.name, slot, group)
         deadline = asyncio.get_running_loop().time() + 30
-        attempt = await self._host.begin(record, spec, deadline, self._forget)
+        attempt = await self._begin(launch, slot, deadline)
         ended = await attempt.wait()
         attempt.logs.close()
         shutil.rmtree(self._host.attempt_folder(launch.lease_id), ignore_errors=True)
         return "" if ended.code == 0 else ended.message or f"it ended with code {ended.code}"
 
-    def _child(self, launch: TaskLaunch, slot: Slot, group: Group) -> dict[str, Any]:
+    async def _begin(self, launch: TaskLaunch, slot: Slot, deadline: float) -> ShimAttempt:
+        """Takes a seat that is ready, and orders its successor once the program runs."""
+        spec = self._host.spec(launch, self.name, self._child(launch, slot))
+        try:
+            seat = self._seats.take()
+        except OSError as error:
+            raise Unavailable(f"no shim could be started on this node: {error}") from error
+        record = Record.of(launch, self.name, slot, seat.group)
+        order = Order(spec, seat.link, lambda: self._seats.give_back(seat))
+        attempt = await self._host.begin(record, order, deadline, self._forget)
+        with contextlib.suppress(OSError):  # the next job will make its own seat, or say why not
+            self._seats.refill()
+        return attempt
+
+    def _child(self, launch: TaskLaunch, slot: Slot) -> dict[str, Any]:
         assert self._rootfs is not None
         devices = [
             path for index in launch.gpu_indices for path in self._config.devices.get(index, ())
@@ -201,7 +221,6 @@ class SandboxRuntime:
             "uid": slot.uid,
             "gid": slot.uid,
             "seccomp": self._filter.hex(),
-            "group": group.to_json(),
             "limits": {
                 "memory_bytes": launch.memory_bytes,
                 "pids_max": launch.pids_max + _PIDS_OF_BWRAP if launch.pids_max else 0,

@@ -18,13 +18,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from libs.errors import AlreadyExists, InvalidRequest, Unavailable
 from services.node_daemon import attempt_files
 from services.node_daemon.cgroups import Group
 from services.node_daemon.collect import Collection, CollectLimits, collect
-from services.node_daemon.launch import Zygote
+from services.node_daemon.launch import Zygote, give_job
 from services.node_daemon.runtime.logs import SpoolLogs
 from services.node_daemon.runtime.port import Exit, ExitReason, TaskLaunch
 from services.node_daemon.runtime.reattach import reach
@@ -58,6 +58,17 @@ class Record:
             launch.lease_id, launch.job_id, launch.attempt, launch.task_index, runtime,
             slot.index, slot.size_bytes, group.to_json(), container,
         )  # fmt: skip
+
+
+class Order(NamedTuple):
+    """The job, the seat to give it to, and what to do with the seat afterwards.
+
+    Without a seat, a plain shim is forked for this job only.
+    """
+
+    spec: Mapping[str, Any]
+    seat: socket.socket | None = None
+    give_back: Callable[[], None] | None = None
 
 
 class ShimHost:
@@ -105,9 +116,9 @@ class ShimHost:
         }
 
     async def begin(
-        self, record: Record, spec: Mapping[str, Any], deadline: float, forget: Forget
+        self, record: Record, order: Order, deadline: float, forget: Forget
     ) -> ShimAttempt:
-        """Starts the shim; returns once the program runs, or once it is known that it will not."""
+        """Gives the job to a shim; returns once the program runs, or is known not to."""
         folder = self.attempt_folder(record.lease_id)
         try:
             folder.mkdir(parents=True, mode=0o700)
@@ -118,9 +129,13 @@ class ShimHost:
         attempt_files.write_cell(folder / attempt_files.DEADLINE, int(deadline * 1e9))
         attempt_files.write_json(folder / attempt_files.LAUNCH, asdict(record))
         attempt = ShimAttempt(self, record, folder, forget)
+        attempt.give_back = order.give_back
         try:
-            attempt.follow(self.zygote.launch(dict(spec)))
+            seat = order.seat or self.zygote.seat(None)
+            attempt.follow(seat)
+            give_job(seat, order.spec)
         except OSError as error:
+            attempt.unfollow()
             shutil.rmtree(folder)
             raise Unavailable(f"no shim could be started on this node: {error}") from error
         attempt.arm(deadline)
@@ -168,6 +183,7 @@ class ShimAttempt:
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self.begun: asyncio.Future[bool] = self._loop.create_future()
+        self.give_back: Callable[[], None] | None = None
         self._released = False
 
     @property
@@ -178,6 +194,11 @@ class ShimAttempt:
     def workspace(self) -> Path:
         slot = self._host.slots.slot(self._record.slot_index, self._record.slot_bytes)
         return slot.workspace
+
+    @property
+    def group_name(self) -> str:
+        """The name of its control group; empty where it has none."""
+        return Path(next(iter(self._group.folders.values()), "")).name
 
     def renew(self, deadline_monotonic: float) -> None:
         deadline = int(deadline_monotonic * 1e9)
@@ -223,6 +244,13 @@ class ShimAttempt:
         self._link = link
         self._loop.add_reader(link.fileno(), self._receive)
 
+    def unfollow(self) -> None:
+        """Closes the connection; a shim that has no job yet ends by that."""
+        if self._link is not None:
+            self._loop.remove_reader(self._link.fileno())
+            self._link.close()
+            self._link = None
+
     def arm(self, deadline: float) -> None:
         """Sets the daemon's own, later, end of the lease."""
         if self._backstop is not None:
@@ -262,6 +290,9 @@ class ShimAttempt:
             wake = wake or message["t"] == "log"
             if message["t"] == "started":
                 self._on_started(message["pid"])
+            if message["t"] == "exit":
+                self._on_exit()
+                break
         if wake:
             self._logs.wake()
 
@@ -272,11 +303,18 @@ class ShimAttempt:
         if not self.begun.done():
             self.begun.set_result(True)
 
+    def _on_exit(self) -> None:
+        """The exit is on disk. The shim waits at the other end: for another job, or for ours."""
+        if self.give_back is None:
+            self.unfollow()
+        elif self._link is not None:
+            self._loop.remove_reader(self._link.fileno())
+            self._link = None
+            self.give_back()
+        self._settle()
+
     def _end_of_link(self) -> None:
-        assert self._link is not None
-        self._loop.remove_reader(self._link.fileno())
-        self._link.close()
-        self._link = None
+        self.unfollow()
         if (self._folder / attempt_files.EXIT).exists():
             self._settle()
         else:

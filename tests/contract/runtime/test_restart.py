@@ -191,9 +191,9 @@ async def test_a_stopped_shim_does_not_keep_a_job_past_its_lease(
 async def test_a_killed_zygote_is_replaced(folders: runtimes.Folders) -> None:
     async with back(folders, "sandbox", "-") as runtime:
         running = await runtimes.begin(runtime, runtimes.python(FOREVER))
-        zygote = runtime._host.zygote._process  # type: ignore[attr-defined]
-        zygote.kill()
-        zygote.wait()
+        zygote = runtime._host.zygote  # type: ignore[attr-defined]
+        os.kill(zygote.pid, signal.SIGKILL)
+        zygote._process.wait()
         done = await runtimes.run(runtime, runtimes.python("print('again')"))
         assert done.lines() == ["again"]
         running.stop("enough", 0.0)

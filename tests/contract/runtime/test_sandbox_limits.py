@@ -8,6 +8,7 @@ from typing import Any
 
 from services.node_daemon.collect import Refused
 from services.node_daemon.runtime.port import ExitReason, Runtime
+from services.node_daemon.runtime.sandbox import SandboxRuntime
 from tests.support import runtimes
 
 MIB = runtimes.MIB
@@ -194,11 +195,33 @@ async def test_a_job_leaves_no_group_behind(sandbox: Runtime) -> None:
 
 
 def groups_of(sandbox: Runtime) -> list[str]:
-    """Control groups of attempts that still hold processes."""
-    layout = sandbox._layout  # type: ignore[attr-defined]
+    """Control groups of attempts that still hold processes; seats wait in groups of their own."""
+    assert isinstance(sandbox, SandboxRuntime)
+    waiting = {Path(f).name for s in sandbox._seats._seats for f in s.group.folders.values()}
     return [
         str(path)
-        for base in set(layout.trees.values())
+        for base in set(sandbox._layout.trees.values())
         for path in Path(base).glob("*/cgroup.procs")
-        if path.read_text()
+        if path.parent.name not in waiting and path.read_text()
     ]
+
+
+async def test_a_shim_is_used_again_and_leaks_nothing(sandbox: Runtime) -> None:
+    """Jobs one after another are served by the same few shims, each as clean as a new one."""
+    assert isinstance(sandbox, SandboxRuntime)
+    for _ in range(4):
+        await runtimes.run(sandbox, runtimes.python("print('warm')"))
+    before = seat_processes(sandbox)
+    for number in range(12):
+        done = await runtimes.run(sandbox, runtimes.python(f"print({number})"))
+        assert done.lines() == [str(number)]
+    after = seat_processes(sandbox)
+    assert after.keys() == before.keys()
+    assert max(after.values()) <= max(before.values()) + 1
+
+
+def seat_processes(sandbox: SandboxRuntime) -> dict[int, int]:
+    """Shims that wait for a job, with how many descriptors each has open."""
+    zygote = sandbox._host.zygote.pid
+    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    return {int(pid): len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in children}
