@@ -59,11 +59,11 @@ def build(folder: Path, *, mount: bool) -> Rootfs:
     prefix, python = find_python()
     _make_tree(folder, python)
     sources = _sources(prefix)
+    targets = [_folder(folder, str(source.relative_to("/"))) for source in sources]
     if not mount:
         return Rootfs(folder, python, tuple((str(path), str(path)) for path in sources))
     present = loopfs.mounted_below(folder)
-    for source in sources:
-        target = _folder(folder, str(source.relative_to("/")))
+    for source, target in zip(sources, targets, strict=True):
         if str(target) not in present:
             _bind(source, target)
     return Rootfs(folder, python, ())

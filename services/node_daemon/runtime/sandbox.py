@@ -231,8 +231,10 @@ class SandboxRuntime:
 
     def _refuse_incomplete(self) -> None:
         missing = [layer for layer in self._layers if not layer.present]
-        if any(layer.layer == "namespaces" for layer in missing):
-            raise SandboxUnavailable(f"no sandbox can be made on this machine: {missing[0].detail}")
+        for layer in missing:
+            if layer.layer == "namespaces":
+                text = f"no sandbox can be made on this machine: {layer.detail}"
+                raise SandboxUnavailable(text)
         if missing and not self._config.insecure:
             names = ", ".join(f"{layer.layer} ({layer.detail})" for layer in missing)
             raise SandboxIncomplete(
