@@ -149,10 +149,8 @@ def current(job: Job, lease: LeaseRef) -> bool:
 
 
 def retriable(job: Job, fact: LeaseClosed) -> bool:
-    """The grid is to blame, and nobody asked for a stop: also when a node stopped the command by
-    itself, because it had lost its lease."""
-    fenced = fact.outcome is Outcome.EXITED and fact.exit is not None and fact.exit.stopped
-    return (fact.outcome in INFRASTRUCTURE or fenced) and job.stop_reason is Reason.NONE
+    """The grid is to blame, and nobody asked for a stop."""
+    return fact.outcome in INFRASTRUCTURE and job.stop_reason is Reason.NONE
 
 
 def _start(change: Change, time: datetime, runtime: str) -> None:
@@ -254,6 +252,8 @@ def _cause(job: Job, fact: LeaseClosed) -> tuple[Reason, str, str]:
         )
     if fact.outcome is Outcome.IMAGE_UNAVAILABLE:
         return Reason.IMAGE, "IMAGE_UNAVAILABLE", _sentence(fact)
+    if exit is not None and exit.stopped:
+        return Reason.INFRASTRUCTURE, "STOPPED", "The node stopped the command."
     if fact.outcome is Outcome.EXITED and exit is not None:
         return Reason.NONE, "EXIT_CODE", _exit_sentence(exit)
     return Reason.INFRASTRUCTURE, fact.outcome.value.upper(), _sentence(fact)

@@ -123,7 +123,8 @@ class Outcome(StrEnum):
     NODE_REFUSED = "node_refused"
 
 
-# Ours, not the user's: another attempt is worth it.
+# Ours, not the user's: another attempt is worth it, and billing keeps the hold for it. After any
+# other outcome the hold is settled, so a further attempt would have nothing to live on.
 INFRASTRUCTURE = frozenset(
     {
         Outcome.NODE_LOST,
@@ -131,7 +132,5 @@ INFRASTRUCTURE = frozenset(
         Outcome.RUNTIME_FAILED,
         Outcome.RUNTIME_LOST,
         Outcome.NODE_REFUSED,
-        # A lease that was closed unstarted although the job still wanted it.
-        Outcome.CANCELLED,
     }
 )

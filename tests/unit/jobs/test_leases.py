@@ -188,11 +188,14 @@ async def test_attempts_are_used_up(world: World) -> None:
     assert world.facts("finished")[0].reason == job_pb2.TERMINATION_REASON_INFRASTRUCTURE
 
 
-async def test_a_stop_that_nobody_asked_for_is_tried_again(world: World) -> None:
+async def test_a_stop_that_nobody_asked_for_is_not_the_user_s_failure(world: World) -> None:
+    """Nor is it tried again: billing has settled the hold."""
     job_id = (await world.submit()).job_id
     await world.open(job_id)
     await world.close(job_id, ended(job_id, code=143, stopped=True))
-    assert (await world.job(job_id)).attempt == 2
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.failure.code, job.reason) == ("STOPPED", Reason.INFRASTRUCTURE)
 
 
 async def test_facts_told_twice_or_late_change_nothing(world: World) -> None:
