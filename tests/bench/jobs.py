@@ -121,7 +121,7 @@ async def hops(whole: Stack, job_id: str) -> dict[str, float]:
 def terminal(home: Path) -> int:
     """Final jobs, read beside the grid so that the count costs it nothing."""
     with sqlite3.connect(f"file:{home}/jobs.db?mode=ro", uri=True) as rows:
-        query = "SELECT count(*) FROM job WHERE finished_time IS NOT NULL"
+        query = "SELECT count(*) FROM jobs WHERE status IN ('completed', 'failed')"
         return int(rows.execute(query).fetchone()[0])
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from junglegrid.billing.v1 import billing_internal_service_pb2 as billing_pb
+from junglegrid.billing.v1 import billing_internal_service_pb2_grpc as billing_grpc
 
 from deploy.up import bootstrap
 from deploy.up import node as local
@@ -24,6 +26,7 @@ from deploy.up.api import Api
 from tests.support.grid import ROOT, GridChild, grid_child
 
 ONLINE_SECONDS = 30.0
+CREDIT_MICROS = 100_000_000_000
 GPUS = "simulated:l4:24GiB:8"
 FINAL = ("completed", "failed", "rejected", "cancelled")
 
@@ -161,6 +164,7 @@ async def stack(
         channel = bootstrap.open_internal(grid.home)
         exits.push_async_callback(channel.close)
         found = await bootstrap.credentials(channel, grid.home, grid.url)
+        await add_credit(channel, found.workspace_id)
         made = [NodeChild(grid, f"node{index}", runtime, gpus) for index in range(nodes)]
         for node in made:
             exits.push_async_callback(node.stop)
@@ -168,6 +172,19 @@ async def stack(
         assert await bootstrap.online(channel, ONLINE_SECONDS) is not None
         api = await exits.enter_async_context(Api(grid.url, found.api_key))
         yield Stack(grid, made, found, channel, api)
+
+
+async def add_credit(channel: grpc.aio.Channel, workspace_id: str) -> None:
+    """Enough for every hold of many jobs at once."""
+    stub = billing_grpc.BillingInternalServiceStub(channel)
+    await stub.Credit(
+        billing_pb.CreditRequest(
+            workspace_id=workspace_id,
+            reference=f"tests:{workspace_id}",
+            amount_micros=CREDIT_MICROS,
+            kind="test_topup",
+        )
+    )
 
 
 async def enrol(node: NodeChild, channel: grpc.aio.Channel, workspace_id: str) -> None:
