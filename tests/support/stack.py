@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,9 @@ FINAL = ("completed", "failed", "rejected", "cancelled")
 class NodeChild:
     """A node daemon in a process of its own, with a home that outlives it."""
 
-    def __init__(self, grid: GridChild, name: str, runtime: str, gpus: str) -> None:
+    def __init__(
+        self, grid: GridChild, name: str, runtime: str, gpus: str, more: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.home = grid.home / name
         self.log = grid.home / f"{name}.log"
@@ -44,6 +46,7 @@ class NodeChild:
             *("--grid", grid.node_address, "--home", str(self.home)),
             *("--runtime", runtime, "--gpus", gpus, "--name", name, "--region", "local"),
             *("--enrolment-token-file", str(self.token_file)),
+            *more,
         )
         self._process: asyncio.subprocess.Process | None = None
 
@@ -156,16 +159,18 @@ async def stack(
     runtime: str = "simulated",
     gpus: str = GPUS,
     nodes: int = 1,
+    arguments: Sequence[str] = (),
     overrides: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
-    """A running grid with enrolled, online nodes. Everything is stopped at the end."""
+    """A running grid with enrolled, online nodes, each with `arguments` more on its command line.
+    Everything is stopped at the end."""
     async with AsyncExitStack() as exits:
         grid = await exits.enter_async_context(grid_child(overrides))
         channel = bootstrap.open_internal(grid.home)
         exits.push_async_callback(channel.close)
         found = await bootstrap.credentials(channel, grid.home, grid.url)
         await add_credit(channel, found.workspace_id)
-        made = [NodeChild(grid, f"node{index}", runtime, gpus) for index in range(nodes)]
+        made = [NodeChild(grid, f"node{index}", runtime, gpus, arguments) for index in range(nodes)]
         for node in made:
             exits.push_async_callback(node.stop)
             await enrol(node, channel, found.workspace_id)
