@@ -2,7 +2,7 @@
 
 from libs.bus.connect import connect
 from libs.bus.consumer import Consumer, Handler
-from libs.bus.dispatch import only
+from libs.bus.dispatch import lazily, only
 from libs.bus.events import event, outbox_event
 from libs.bus.port import Bus, PartialPublish, Record, Subscription, SubscriptionClosed
 from libs.bus.relay import Relay
@@ -18,6 +18,7 @@ __all__ = [
     "SubscriptionClosed",
     "connect",
     "event",
+    "lazily",
     "only",
     "outbox_event",
 ]

@@ -36,6 +36,7 @@ _AFTER_EFFECT = failpoints.register(
 _TRIES = 5
 _PAUSE_SECONDS = 0.05
 _UNAVAILABLE_PAUSE_SECONDS = 1.0
+_LAZY_SECONDS = 0.05
 _PURGE_SECONDS = 3_600.0
 
 Key = tuple[str, str]
@@ -45,7 +46,7 @@ class Consumer:
     """One group's member in this process. `handlers` maps a fact's message class (or a whole
     event's) to the function that applies it: `handler(tx, meta, fact)`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it ties together, and two limits
         self,
         bus: Bus,
         database: Database,
@@ -54,12 +55,16 @@ class Consumer:
         clock: Clock,
         *,
         batch_max: int = 256,
+        pace_seconds: float = 0.0,
     ) -> None:
+        """`pace_seconds` is a pause after each batch, in which the next one gathers: under load one
+        commit then serves many facts, and a fact that comes alone is still applied at once."""
         self._bus = bus
         self._database = database
         self._group = group
         self._clock = clock
         self._batch_max = batch_max
+        self._pace_seconds = pace_seconds
         self._dispatch = Dispatch(group, handlers)
         self._parking = Parking(database.metadata, group)
         self._inbox = Inbox(database.metadata, group, self._dispatch, self._parking)
@@ -94,13 +99,32 @@ class Consumer:
         try:
             while True:
                 records = await subscription.fetch(self._batch_max)
+                if self._dispatch.patient:
+                    records = await self._gather(subscription, records)
                 await self._apply(records)
                 await _AFTER_EFFECT.hit_async()
                 await subscription.commit(records)
+                if self._pace_seconds:
+                    await self._clock.sleep(self._pace_seconds)
         except SubscriptionClosed:
             return
         finally:
             await self._leave(subscription)
+
+    async def _gather(self, subscription: Subscription, records: list[Record]) -> list[Record]:
+        """Waits for more while all of them may wait."""
+        new, until = records, self._clock.monotonic() + _LAZY_SECONDS
+        while len(records) < self._batch_max and all(map(self._dispatch.may_wait, new)):
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    new = await subscription.fetch(self._batch_max - len(records))
+            except TimeoutError:
+                break
+            records = [*records, *new]
+        return records
 
     async def _leave(self, subscription: Subscription) -> None:
         # After a crash of this loop the next run gets what was not committed again.

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from junglegrid.common.v1.event_pb2 import EventMeta
 
-from libs.bus.events import decode
+from libs.bus.events import BadRecord, decode
 from libs.bus.port import Record
 from libs.bus.topics import FACT, facts, topic_of
 from libs.db import Tx
@@ -18,6 +18,7 @@ from libs.telemetry import metrics, trace
 Handler = Callable[[Tx, EventMeta, Any], None]
 
 _WANTS = "wants"
+_LAZY = "lazy"
 
 _unknown = metrics.counter(
     "grid_bus_unknown_facts_total", "Facts of a kind this release does not know.", ("topic",)
@@ -33,6 +34,18 @@ def only(wants: Callable[[Any], bool], handler: Handler) -> Handler:
 
     setattr(chosen, _WANTS, wants)
     return chosen
+
+
+def lazily(handler: Handler, *, when: Callable[[], bool] = lambda: True) -> Handler:
+    """`handler` for facts that may wait a moment for company, while `when` is true: a batch of
+    nothing else is not applied until something urgent comes or the moment is over. Facts of a key
+    keep their order, since what is urgent takes what waits along."""
+
+    def patient(tx: Tx, meta: EventMeta, fact: Any) -> None:
+        handler(tx, meta, fact)
+
+    setattr(patient, _LAZY, when)
+    return patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +80,18 @@ class Dispatch:
             fields = self._by_field.setdefault(topic, {})
             fields |= {field: handler for field, carried in facts(topic).items() if carried == name}
         self.topics = sorted({*self._by_field, *self._whole})
+        self.patient = any(hasattr(handler, _LAZY) for handler in handlers.values())
         if not self.topics:
             raise ValueError(f"consumer {consumer} has no handlers")
+
+    def may_wait(self, record: Record) -> bool:
+        """True when nobody needs the record's effect at once."""
+        try:
+            routed = self.route(record)
+        except BadRecord:
+            return False
+        lazy = None if routed is None else getattr(routed.handler, _LAZY, None)
+        return routed is None or (lazy is not None and lazy())
 
     def route(self, record: Record) -> Routed | None:
         """Who wants the record; None when nobody does: this consumer has no handler for that fact,

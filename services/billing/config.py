@@ -22,6 +22,8 @@ class BillingConfig:
     exhaust_grace_seconds: float = 60.0
     # Lost wake-ups, orphans and late closes are looked for this often.
     sweep_seconds: float = 15.0
+    # Facts are gathered for this long under load: nobody waits for a settlement.
+    consumer_pace_seconds: float = 0.05
     page_size_default: int = 100
     page_size_max: int = 1_000
 

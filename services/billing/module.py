@@ -38,7 +38,14 @@ def build(ctx: Context) -> Module:
         config=config,
         tell=convert.event_maker(ctx.ids),
     )
-    consumer = Consumer(ctx.bus, database, "billing", consumers.handlers(service), ctx.clock)
+    consumer = Consumer(
+        ctx.bus,
+        database,
+        "billing",
+        consumers.handlers(service),
+        ctx.clock,
+        pace_seconds=config.consumer_pace_seconds,
+    )
     internal = BillingInternalServicer(service, relay.republish)
     return Module(
         name="billing",

@@ -11,6 +11,8 @@ class SchedulingConfig:
 
     # Placements in one commit. A commit of 64 takes about 5 ms of the loop.
     placements_per_commit_max: int = 64
+    # Facts are gathered for this long under load; one that comes alone is not delayed.
+    consumer_pace_seconds: float = 0.005
     # Lost hints are looked for, and waiting entries are aged, this often.
     sweep_seconds: float = 10.0
     # An entry that has waited this long and could fit gets nodes kept free for it.

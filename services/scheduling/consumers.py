@@ -9,7 +9,7 @@ from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1.job_event_pb2 import JobFinished, JobQueued, JobStopRequested
 from junglegrid.nodes.v1.node_event_pb2 import LeaseClosed, NodeChanged
 
-from libs.bus import Handler
+from libs.bus import Handler, lazily
 from libs.db import Tx
 from libs.tenancy import SystemScope, Tenant
 from services.scheduling import convert
@@ -37,10 +37,12 @@ def handlers(service: SchedulingService) -> Mapping[type[Message], Handler]:
     def on_node(tx: Tx, meta: EventMeta, fact: NodeChanged) -> None:
         facts.node_changed(tx, _BUS, convert.node(meta, fact))
 
+    # What is freed matters at once only to somebody who waits. A job that is over while it waits
+    # was told to stop too, and that is not lazy.
     return {
         JobQueued: on_queued,
         JobStopRequested: on_stop_requested,
-        JobFinished: on_finished,
-        LeaseClosed: on_closed,
+        JobFinished: lazily(on_finished),
+        LeaseClosed: lazily(on_closed, when=service.nobody_waits),
         NodeChanged: on_node,
     }

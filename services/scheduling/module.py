@@ -43,7 +43,14 @@ def build(ctx: Context) -> Module:
     )
     service = SchedulingService(database=database, state=state, clock=ctx.clock)
     planning = Planning(service, ctx.clock, ctx.wake, config)
-    consumer = Consumer(ctx.bus, database, "scheduling", consumers.handlers(service), ctx.clock)
+    consumer = Consumer(
+        ctx.bus,
+        database,
+        "scheduling",
+        consumers.handlers(service),
+        ctx.clock,
+        pace_seconds=config.consumer_pace_seconds,
+    )
     servicer = SchedulingInternalServicer(service, ctx.clock, relay.republish)
     return Module(
         name="scheduling",

@@ -39,6 +39,10 @@ class SchedulingService:
         self._drifts: list[tuple[int, ...]] = []
         self.facts = Facts(state)
 
+    def nobody_waits(self) -> bool:
+        """The queue is empty."""
+        return not len(self._state.planner.queue)
+
     async def load(self) -> None:
         """Fills the planner from the tables. Has to be done before anything is asked or heard."""
         await self._database.write(self._state.load)
