@@ -9,35 +9,29 @@ lease ends here by one Complete, or by a kill when the grid has closed it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-import aiohttp
-from google.protobuf.timestamp_pb2 import Timestamp
 from junglegrid.jobs.v1 import launch_pb2
 from junglegrid.nodes.v1 import lease_pb2
 from junglegrid.nodes.v1 import node_session_service_pb2 as pb
 
 from libs import failpoints
-from libs.clock import Clock
 from libs.errors import Code, GridError, Unavailable
 from libs.telemetry import logger
-from services.node_daemon import domain, inputs, journal
-from services.node_daemon.config import Limits
+from services.node_daemon import convert, domain, inputs, journal
 from services.node_daemon.domain import Outcome, Stage, Want
-from services.node_daemon.grid import Backoff, Grid, insist
-from services.node_daemon.logs_out import Feed, LogsOut
+from services.node_daemon.grid import insist
+from services.node_daemon.logs_out import Feed
 from services.node_daemon.runtime.port import (
     Attempt,
     Exit,
     ExitReason,
     Phase,
     Prepared,
-    Runtime,
-    TaskLaunch,
 )
-from services.node_daemon.uploads import Sent, Uploads
+from services.node_daemon.uploads import Sent
+from services.node_daemon.world import World
 
 T = TypeVar("T")
 _log = logger("attempts")
@@ -51,34 +45,7 @@ AFTER_START = failpoints.register("node.start.after", "the process runs, the gri
 BEFORE_COMPLETE = failpoints.register(
     "node.complete.before", "log and artifacts are acknowledged, the lease is open"
 )
-_LOG_BYTES_MAX = 64 * 1024 * 1024
 _FINAL = frozenset({Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.PERMISSION_DENIED})
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What all attempts of a daemon share. `epoch` is that of the session now, `deadline` the end
-    of all leases on the monotonic clock; `tell` says that a lease has news for the grid."""
-
-    grid: Grid
-    runtimes: Mapping[str, Runtime]
-    logs: LogsOut
-    uploads: Uploads
-    http: aiohttp.ClientSession
-    journal: journal.Journal
-    clock: Clock
-    limits: Limits
-    epoch: Callable[[], int]
-    deadline: Callable[[], float]
-    tell: Callable[[str], None]
-
-    def backoff(self) -> Backoff:
-        """A fresh one."""
-        return Backoff(self.clock, self.limits.retry_seconds, self.limits.retry_seconds_max)
-
-    def runtime(self, name: str) -> Runtime:
-        """The runtime that was asked for, or the node's best."""
-        return self.runtimes.get(name) or next(iter(self.runtimes.values()))
 
 
 class Revoked(Exception):
@@ -176,7 +143,7 @@ class Lease:
         )
         if self._exit is not None and domain.outcome_of_exit(self._exit.reason) in _WITH_EXIT:
             found.state = lease_pb2.LEASE_STATE_EXITED
-            found.exit.CopyFrom(_exit(self._exit))
+            found.exit.CopyFrom(convert.process_exit(self._exit))
         return found
 
     # -- the start ------------------------------------------------------------------------------
@@ -227,7 +194,9 @@ class Lease:
         runtime = self._world.runtime(self.want.runtime)
         self._plan = journal.Plan(tuple(spec.expected_artifacts), runtime.name)
         self._taking_slot = True
-        prepared = await self._unless_stopped(runtime.prepare(self._launch(spec), self._report))
+        prepared = await self._unless_stopped(
+            runtime.prepare(convert.task_launch(self.want, spec), self._report)
+        )
         self._taking_slot = False
         try:
             await self._unless_stopped(self._stage(prepared, spec))
@@ -265,24 +234,6 @@ class Lease:
         ]
         async with asyncio.timeout(self._world.limits.input_seconds_max):
             await inputs.stage(self._world.http, prepared.staging, files, self._world.backoff())
-
-    def _launch(self, spec: launch_pb2.LaunchSpec) -> TaskLaunch:
-        argv = (spec.command, *spec.args) if spec.command else tuple(spec.args)
-        return TaskLaunch(
-            lease_id=self.want.lease_id,
-            job_id=self.want.job_id,
-            attempt=self.want.attempt,
-            task_index=self.want.task_index,
-            image=spec.image,
-            argv=argv,
-            environment=dict(spec.environment),
-            cpu_millis=spec.resources.cpu_millis,
-            memory_bytes=spec.resources.memory_bytes,
-            disk_bytes=spec.resources.disk_bytes,
-            gpu_indices=self.want.gpu_indices,
-            timeout_seconds=float(spec.timeout_seconds),
-            log_bytes_max=spec.log_bytes_max or _LOG_BYTES_MAX,
-        )
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -354,7 +305,7 @@ class Lease:
             runtime=self._plan.runtime,
         )
         if self._exit is not None and outcome in _WITH_EXIT:
-            request.exit.CopyFrom(_exit(self._exit))
+            request.exit.CopyFrom(convert.process_exit(self._exit))
 
         async def say() -> None:
             request.session_epoch = self._world.epoch()
@@ -374,14 +325,7 @@ class Lease:
     # -- news -----------------------------------------------------------------------------------
 
     def _report(self, phase: Phase, message: str, details: Mapping[str, Any]) -> None:
-        stamp = Timestamp()
-        stamp.GetCurrentTime()
-        level = "warning" if details.get("level") == "warning" else "info"
-        self.phases.append(
-            lease_pb2.PhaseReport(
-                phase=phase.value, message=message[:500], level=level, node_time=stamp
-            )
-        )
+        self.phases.append(convert.phase_report(phase, message, details))
         if phase in (Phase.IMAGE_DOWNLOAD, Phase.RUNTIME_PREPARATION):
             self._taking_slot = phase is Phase.RUNTIME_PREPARATION
         if phase is Phase.IMAGE_DOWNLOAD:
@@ -406,19 +350,3 @@ def _failure(error: GridError | OSError) -> tuple[Outcome, str]:
     if isinstance(error, GridError):
         return domain.outcome_of_failure(error.reason), error.message
     return Outcome.RUNTIME_FAILED, f"the node failed to start it: {error.strerror or error}"
-
-
-def _exit(ended: Exit) -> lease_pb2.ProcessExit:
-    found = lease_pb2.ProcessExit(
-        code=domain.exit_code(ended.code, ended.signal),
-        signal=ended.signal or 0,
-        timed_out=ended.timed_out,
-        out_of_memory=ended.oom_killed,
-        stopped=ended.reason is ExitReason.STOPPED,
-        reason=ended.message[:500],
-    )
-    if ended.started_time is not None:
-        found.started_node_time.FromDatetime(ended.started_time)
-    if ended.finished_time is not None:
-        found.finished_node_time.FromDatetime(ended.finished_time)
-    return found

@@ -15,7 +15,6 @@ from libs.clock import Clock
 from libs.process import TaskPart
 from libs.telemetry import logger
 from services.node_daemon import domain, identity, journal
-from services.node_daemon.attempts import World
 from services.node_daemon.config import NodeConfig
 from services.node_daemon.gpu.port import Gpus
 from services.node_daemon.grid import Backoff, Grid, insist
@@ -24,6 +23,7 @@ from services.node_daemon.logs_out import LogsOut
 from services.node_daemon.runtime.port import Attempt, Runtime
 from services.node_daemon.session import Session
 from services.node_daemon.uploads import Uploads
+from services.node_daemon.world import World
 
 _log = logger("node")
 _READ_SECONDS = 60.0

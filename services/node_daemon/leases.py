@@ -9,9 +9,10 @@ from typing import Any
 from libs.errors import GridError
 from libs.telemetry import logger, metrics
 from services.node_daemon import domain
-from services.node_daemon.attempts import Lease, Revoked, World
+from services.node_daemon.attempts import Lease, Revoked
 from services.node_daemon.domain import Claim, Desired, Kill, Refuse, Stop, Want
 from services.node_daemon.runtime.port import Attempt
+from services.node_daemon.world import World
 
 _log = logger("leases")
 _held = metrics.gauge("grid_node_leases", "Leases this node holds.")

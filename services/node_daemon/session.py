@@ -18,8 +18,8 @@ from junglegrid.nodes.v1 import node_session_service_pb2 as pb
 from libs.clock import Clock
 from libs.errors import Code, GridError, Unavailable
 from libs.telemetry import logger, metrics
+from services.node_daemon import convert
 from services.node_daemon.config import Limits
-from services.node_daemon.domain import Want
 from services.node_daemon.grid import Backoff, Grid
 from services.node_daemon.leases import Leases
 
@@ -191,7 +191,7 @@ class Session:
             if lease is not None:
                 lease.renew_grant(grant.attempt_grant)
         if response.full or response.leases:
-            self.leases.told([_want(each) for each in response.leases], full=response.full)
+            self.leases.told([convert.want(each) for each in response.leases], full=response.full)
 
     def _welcome(self, welcome: pb.Welcome) -> None:
         """The first of a stream opens the session; later ones renew the token."""
@@ -223,19 +223,3 @@ class Session:
     def _renew(self, sent_at: float) -> None:
         self.deadline = max(self.deadline, sent_at + self._ttl)
         self.leases.renew(self.deadline)
-
-
-def _want(told: pb.DesiredLease) -> Want:
-    return Want(
-        lease_id=told.lease_id,
-        job_id=told.job_id,
-        attempt=told.attempt,
-        task_index=told.task_index,
-        stop=told.stop,
-        stop_reason=told.stop_reason,
-        cpu_millis=told.resources.cpu_millis,
-        memory_bytes=told.resources.memory_bytes,
-        disk_bytes=told.resources.disk_bytes,
-        gpu_indices=tuple(gpu.index for gpu in told.gpus),
-        runtime=told.runtime,
-    )
