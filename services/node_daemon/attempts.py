@@ -241,7 +241,9 @@ class Lease:
         self.stage = Stage.RUNNING
         if self.stop_reason or self.killed:
             attempt.stop(self.stop_reason, 0.0)
-        attempt.renew(self._world.deadline())
+        if self._world.deadline() > self._world.clock.monotonic():
+            # Else it keeps the deadline it has: that of its start, or of the former daemon.
+            attempt.renew(self._world.deadline())
         self._later(self._world.limits.quiet_seconds)
         feed = None
         if self._granted.is_set():

@@ -57,7 +57,7 @@ class Session:
         on_open: Callable[[str], None],
     ) -> None:
         self.epoch = 0
-        self.deadline = clock.monotonic()
+        self.deadline = 0.0  # until a session has renewed the leases
         self.leases: Leases
         self._grid = grid
         self._inventory = inventory

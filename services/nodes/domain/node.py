@@ -86,7 +86,7 @@ class Node:
 
     def session_opened(self, inventory: Inventory | None, draining: bool, now: datetime) -> Node:
         """The node after Hello: a new epoch fences all older ones."""
-        return replace(
+        after = replace(
             self,
             inventory=inventory or self.inventory,
             drained_by_node=draining,
@@ -94,7 +94,10 @@ class Node:
             session_epoch=self.session_epoch + 1,
             renewed_time=now,
             lost_time=None,
-        )._changed()
+        )
+        if (after.state, after.inventory) == (self.state, self.inventory):
+            return replace(after, version=self.version + 1)  # a reconnect is no news to anybody
+        return after._changed()
 
     def reported(self, inventory: Inventory | None, draining: bool) -> Node:
         """The node after a report; itself when nothing changed."""

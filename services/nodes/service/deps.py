@@ -62,7 +62,8 @@ class Deps:
         for seq, fact in zip(seqs, facts, strict=True):
             tx.emit(self.lease_event(lease, fact, seq, now))
 
-    def change_node(self, tx: Tx, node: Node) -> None:
-        """Writes a node that has changed and tells it whole."""
-        self.repository.update_node(tx, SCOPE, node)
-        tx.emit(self.node_event(node, tx.now()))
+    def change_node(self, tx: Tx, before: Node, after: Node) -> None:
+        """Writes a node that has changed, and tells it whole if the change is one to tell."""
+        self.repository.update_node(tx, SCOPE, after)
+        if after.seq != before.seq:
+            tx.emit(self.node_event(after, tx.now()))

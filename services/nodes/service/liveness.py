@@ -109,7 +109,7 @@ class Liveness:
         node = self._deps.repository.node(tx, SCOPE, node_id)
         if node is None or not node.live:
             return
-        self._deps.change_node(tx, node.lost(tx.now()))
+        self._deps.change_node(tx, node, node.lost(tx.now()))
         held = close_leases(self._deps, tx, node, "the node was not heard of until its deadline")
         tx.after_commit(partial(self._deps.sessions.fence, node_id))
         _log.warning("node lost", node_id=node_id, leases=held)

@@ -39,7 +39,7 @@ class Operations:
             node = self._found(tx, node_id)
             after = node.drained(draining)
             if after is not node:
-                self._deps.change_node(tx, after)
+                self._deps.change_node(tx, node, after)
             return after.state
 
         return await retry_stale(lambda: self._deps.database.write(work))
@@ -56,7 +56,7 @@ class Operations:
             after = node.revoked()
             if after is None:
                 return
-            self._deps.change_node(tx, after)
+            self._deps.change_node(tx, node, after)
             close_leases(self._deps, tx, node, "the node was revoked")
             tx.after_commit(partial(self._deps.sessions.fence, node_id, final=True))
 

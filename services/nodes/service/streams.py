@@ -38,7 +38,7 @@ class Streams:
             if node is None or node.state is NodeState.REVOKED:
                 raise CredentialRefused
             opened = node.session_opened(report.inventory, report.draining, tx.now())
-            self._deps.change_node(tx, opened)
+            self._deps.change_node(tx, node, opened)
             self._deps.repository.rebind(tx, SCOPE, node_id, opened.session_epoch)
             session = NodeSession(
                 node_id,
@@ -166,7 +166,7 @@ class Streams:
                 raise StaleSession
             after = node.reported(report.inventory, report.draining)
             if after is not node:
-                self._deps.change_node(tx, after)
+                self._deps.change_node(tx, node, after)
 
         await retry_stale(lambda: self._deps.database.write(work))
         session.draining = report.draining

@@ -177,7 +177,8 @@ async def test_held_leases_that_are_over_are_not_in_the_whole(grid: Grid) -> Non
 
 
 async def test_only_changes_of_a_node_are_told(grid: Grid) -> None:
-    session = await grid.online()
+    session = await grid.session((await grid.online()).node_id)
+    assert [fact.state for fact in grid.facts("changed")] == [1, 2]  # enrolled, online
     changed = len(grid.facts("changed"))
     await grid.service.streams.record(session, NodeReport(seq=2, inventory=INVENTORY))
     assert len(grid.facts("changed")) == changed
