@@ -140,13 +140,16 @@ class LogsOut:
                 self._acknowledged(response)
         finally:
             call.cancel()
+            # gRPC leaves the iterator of this call to itself: from here on it must see that it is
+            # not the current one, or it would take what is meant for the next call.
+            self._stream_number += 1
 
     async def _requests(self, stream: int) -> AsyncIterator[pb.AppendLogsRequest]:
         while True:
             await self._bell.wait()
             await self._gather()
             if stream != self._stream_number:
-                return  # gRPC leaves the iterator of a call that failed to itself
+                return
             self._bell.clear()
             dirty, self._dirty = self._dirty, {}
             for lease_id in dirty:
