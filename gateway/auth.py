@@ -126,7 +126,9 @@ class Keys:
     async def _resolve(self, mark: bytes, key: str) -> Known:
         begun = self._clock.monotonic()
         try:
-            reply = await self._stub.ResolveKey(pb.ResolveKeyRequest(api_key=key), timeout=5.0)
+            reply = await self._stub.ResolveKey(
+                pb.ResolveKeyRequest(api_key=key), timeout=self._config.resolve_seconds
+            )
         except (Unavailable, DeadlineExceeded):
             raise KeysUnconfirmed from None
         except GridError as error:

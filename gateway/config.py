@@ -30,6 +30,7 @@ class GatewayConfig:
     key_unconfirmed_seconds: float = 30.0
     # Silence of the revocation stream after which it counts as lost; it beats every second.
     revocation_silence_seconds: float = 4.0
+    resolve_seconds: float = 5.0
     keys_cached_max: int = 50_000
     unknown_key_seconds: float = 5.0
 

@@ -225,7 +225,7 @@ async def running(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Gives way to the loop until `condition` holds; two seconds at most."""
-    async with asyncio.timeout(2):
+    """Gives way to the loop until `condition` holds; ten seconds at most."""
+    async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0)

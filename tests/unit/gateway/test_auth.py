@@ -25,7 +25,7 @@ async def clock() -> ManualClock:
 @pytest.fixture
 async def world(clock: ManualClock) -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
-        async with running(Path(folder), GatewayConfig(port=0), clock) as found:
+        async with running(Path(folder), GatewayConfig(port=0, resolve_seconds=30), clock) as found:
             yield found
 
 
