@@ -126,6 +126,16 @@ class Slots:
         for index in list(self._free)[: self._config.ready]:
             self._free[index] = self._make(self.slot(index, self._config.size_bytes))
 
+    def acquire_ready(self, size_bytes: int) -> Slot | None:
+        """A slot that needs no work, or None; does not block, so it may be asked on the loop."""
+        size = max(size_bytes, loopfs.SIZE_BYTES_MIN)
+        with self._lock:
+            for index, slot in self._free.items() if self._swept else ():
+                if slot is not None and slot.size_bytes == size:
+                    del self._free[index]
+                    return slot
+        return None
+
     def acquire(self, size_bytes: int) -> Slot:
         """An empty slot of `size_bytes`; raises NoSlotFree, or OSError when the disk fails."""
         size = max(size_bytes, loopfs.SIZE_BYTES_MIN)

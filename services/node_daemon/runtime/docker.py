@@ -20,15 +20,15 @@ from aiodocker.exceptions import DockerError
 
 from libs.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
 from services.node_daemon.cgroups import Group
+from services.node_daemon.runtime.attempt import Order, Record, ShimAttempt
 from services.node_daemon.runtime.port import (
     Isolation,
     Phase,
     Prepared,
     Report,
-    Staging,
     TaskLaunch,
 )
-from services.node_daemon.runtime.shimmed import Order, Record, ShimAttempt, ShimHost
+from services.node_daemon.runtime.shimmed import ShimHost
 from services.node_daemon.slots import Slot
 
 LABEL = "dev.junglegrid.lease"
@@ -97,12 +97,7 @@ class DockerRuntime:
         self._host.attempt_folder(launch.lease_id)
         await self._pull(launch.image, report)
         report(Phase.RUNTIME_PREPARATION, "Preparing the container", {"runtime": self.name})
-        slot = await asyncio.to_thread(self._host.slots.acquire, launch.disk_bytes)
-        staging = Staging(slot.workspace, slot.uid, slot.uid)
-        for folder in (staging.inputs, staging.scripts, staging.artifacts):
-            folder.mkdir()
-            if os.geteuid() == 0:
-                os.chown(folder, slot.uid, slot.uid)
+        slot, staging = await self._host.workspace(launch.disk_bytes)
         return Prepared(launch, staging, report, slot)
 
     async def start(self, prepared: Prepared, deadline_monotonic: float) -> ShimAttempt:

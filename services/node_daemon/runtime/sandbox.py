@@ -21,17 +21,17 @@ from libs.errors import FailedPrecondition, InvalidRequest, Unavailable
 from services.node_daemon import cgroups, seccomp, syscalls
 from services.node_daemon.cgroups import CONTROLLERS, Layout
 from services.node_daemon.runtime import rootfs
+from services.node_daemon.runtime.attempt import Order, Record, ShimAttempt
 from services.node_daemon.runtime.bwrap import ENVIRONMENT_MAX, Sandbox, options
 from services.node_daemon.runtime.port import (
     Isolation,
     Phase,
     Prepared,
     Report,
-    Staging,
     TaskLaunch,
 )
 from services.node_daemon.runtime.seats import Seats
-from services.node_daemon.runtime.shimmed import Order, Record, ShimAttempt, ShimHost
+from services.node_daemon.runtime.shimmed import ShimHost
 from services.node_daemon.slots import Slot
 
 _PROBE = "probe"
@@ -111,12 +111,7 @@ class SandboxRuntime:
         _check_launch(launch)
         report(Phase.RUNTIME_PREPARATION, "Preparing the sandbox", {"runtime": self.name})
         report(Phase.NOTICE, _notice(launch.image, self._python), {"image_used": False})
-        slot = await asyncio.to_thread(self._host.slots.acquire, launch.disk_bytes)
-        staging = Staging(slot.workspace, slot.uid, slot.uid)
-        for folder in (staging.inputs, staging.scripts, staging.artifacts):
-            folder.mkdir()
-            if self._root:
-                os.chown(folder, slot.uid, slot.uid)
+        slot, staging = await self._host.workspace(launch.disk_bytes)
         return Prepared(launch, staging, report, slot)
 
     async def start(self, prepared: Prepared, deadline_monotonic: float) -> ShimAttempt:
