@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from google.protobuf.message import Message
 from junglegrid.jobs.v1 import launch_pb2
 
 from libs.bus.events import decode, record
@@ -74,7 +73,7 @@ class Grid:
     told: list[OutboxEvent]
     allocations: int = 0
 
-    def facts(self, kind: str | None = None) -> list[Message]:
+    def facts(self, kind: str | None = None) -> list[Any]:
         """What was told, in order; `kind` is the name of the fact in its oneof."""
         found = []
         for event in self.told:
