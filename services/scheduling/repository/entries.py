@@ -2,71 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, literal_column, select, update
 
-from libs.db import Tx
+from libs.db import Bulk, Tx
+from libs.errors import StaleWrite
 from libs.tenancy import SystemScope, Tenant
 from services.scheduling.domain import Entry, EntryState, Mode, Shape
 from services.scheduling.tables import entries
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a job's place in the queue."""
+@dataclass(slots=True)
+class Place:
+    """A job's place in the queue while a unit of work changes it. `seen` is what its row said, None
+    without a row; `entry` is set when the place waits, or did in this unit."""
 
-    attempt: int
-    state: EntryState
-    event_seq: int
+    attempt: int = 0
+    state: EntryState = EntryState.STOPPED
+    event_seq: int = 0
+    seen: tuple[int, str] | None = None
+    entry: Entry | None = None
+    changed: bool = False
 
 
 _KNOWN = select(entries.c.attempt, entries.c.state, entries.c.event_seq).where(
     entries.c.workspace_id == bindparam("workspace_id"), entries.c.job_id == bindparam("job_id")
 )
-_ADD_ENTRY = insert(entries)
 _ENTRY_KEY = (
     entries.c.workspace_id == bindparam("key_workspace"),
     entries.c.job_id == bindparam("key_job"),
 )
-_REQUEUE = (
+_VALUES = ("attempt", "state", "event_seq", "needs", "submitted_time", "changed_time")
+_ADD = Bulk(insert(entries), "workspace_id", "job_id", *_VALUES)
+# Guarded by what the row said when the unit of work read it.
+_UPDATE = Bulk(
     update(entries)
-    .where(*_ENTRY_KEY)
-    .values(
-        attempt=bindparam("attempt"),
-        state=bindparam("state"),
-        event_seq=bindparam("event_seq"),
-        needs=bindparam("needs"),
-        submitted_time=bindparam("submitted_time"),
-        changed_time=bindparam("changed_time"),
+    .where(
+        *_ENTRY_KEY,
+        entries.c.attempt == bindparam("key_attempt"),
+        entries.c.state == bindparam("key_state"),
     )
+    .values({name: bindparam(name) for name in _VALUES}),
+    *_VALUES,
+    "key_workspace",
+    "key_job",
+    "key_attempt",
+    "key_state",
 )
+# Values in the text of the statement: a Bulk has no parameters but those of its rows.
 _PLACED = (
     update(entries)
     .where(
         *_ENTRY_KEY,
         entries.c.attempt == bindparam("key_attempt"),
-        entries.c.state == EntryState.WAITING.value,
+        entries.c.state == literal_column(f"'{EntryState.WAITING.value}'"),
     )
     .values(
-        state=EntryState.PLACED.value,
-        event_seq=entries.c.event_seq + 1,
+        state=literal_column(f"'{EntryState.PLACED.value}'"),
+        event_seq=entries.c.event_seq + literal_column("1"),
         changed_time=bindparam("now"),
     )
 )
-_END = (
-    update(entries)
-    .where(*_ENTRY_KEY)
-    .values(state=EntryState.ENDED.value, needs=None, changed_time=bindparam("now"))
-)
-_STOP = (
-    update(entries)
-    .where(*_ENTRY_KEY, entries.c.state != EntryState.ENDED.value)
-    .values(attempt=bindparam("attempt"), state=bindparam("state"), changed_time=bindparam("now"))
-)
+_ALL_PLACED = Bulk(_PLACED, "key_workspace", "key_job", "key_attempt", "now")
 _WAITING = select(entries).where(entries.c.state == EntryState.WAITING.value)
 _WAITING_OF = _WAITING.where(entries.c.job_id.in_(bindparam("ids", expanding=True)))
 _OVER = (
@@ -77,55 +78,49 @@ _OVER = (
     )
     .limit(bindparam("limit"))
 )
-_PURGE = delete(entries).where(*_ENTRY_KEY)
+_PURGE = Bulk(delete(entries).where(*_ENTRY_KEY), "key_workspace", "key_job")
 _COUNT = select(func.count()).where(entries.c.state == EntryState.WAITING.value)
 
 
 class QueueRows:
     """Entries of workspaces."""
 
-    def known(self, tx: Tx, tenant: Tenant, job_id: str) -> Known | None:
-        """A job's place in the queue."""
+    def place(self, tx: Tx, tenant: Tenant, job_id: str) -> Place:
+        """A job's place in the queue; a new one when there is no row."""
         row = tx.execute(_KNOWN, {"workspace_id": tenant.workspace_id, "job_id": job_id}).first()
-        return None if row is None else Known(row.attempt, EntryState(row.state), row.event_seq)
+        if row is None:
+            return Place()
+        seen = (row.attempt, row.state)
+        return Place(row.attempt, EntryState(row.state), row.event_seq, seen)
 
-    def add_entry(
-        self, tx: Tx, tenant: Tenant, entry: Entry, state: EntryState, *, new: bool
-    ) -> None:
-        """An attempt waits, or is placed as it comes."""
-        values = {
-            "attempt": entry.attempt,
-            "state": state.value,
-            "event_seq": entry.event_seq,
-            "needs": _needs(entry),
-            "submitted_time": entry.submitted_time,
-            "changed_time": tx.now(),
-        }
-        if new:
-            key = {"workspace_id": tenant.workspace_id, "job_id": entry.job_id}
-            tx.execute(_ADD_ENTRY, key | values)
-        else:
-            tx.execute(_REQUEUE, _key(tenant, entry.job_id) | values)
+    def write(self, tx: Tx, scope: SystemScope, places: Mapping[tuple[str, str], Place]) -> None:
+        """Writes places that have changed. StaleWrite when a row is not as it was read."""
+        now = tx.now()
+        new, old = [], []
+        for key, place in places.items():
+            if place.seen is None:
+                new.append((*key, *_values(place, now)))
+            else:
+                old.append((*_values(place, now), *key, *place.seen))
+        tx.execute_bulk(_ADD, new)
+        if tx.execute_bulk(_UPDATE, old) != len(old):
+            raise StaleWrite("a place in the queue was changed by someone else")
 
     def mark_placed(self, tx: Tx, tenant: Tenant, entry: Entry) -> bool:
         """WAITING -> PLACED; False when this attempt does not wait any more."""
-        key = _key(tenant, entry.job_id) | {"key_attempt": entry.attempt, "now": tx.now()}
+        key = {
+            "key_workspace": tenant.workspace_id,
+            "key_job": entry.job_id,
+            "key_attempt": entry.attempt,
+            "now": tx.now(),
+        }
         return tx.execute(_PLACED, key).rowcount == 1
 
-    def stop(self, tx: Tx, tenant: Tenant, job_id: str, attempt: int, *, new: bool) -> None:
-        """Attempts up to this one wait no more."""
-        state = EntryState.STOPPED.value
-        if new:
-            tx.execute(_ADD_ENTRY, _tombstone(tenant, job_id, attempt, state, tx.now()))
-            return
-        values = {"attempt": attempt, "state": state, "now": tx.now()}
-        tx.execute(_STOP, _key(tenant, job_id) | values)
-
-    def end(self, tx: Tx, tenant: Tenant, job_id: str) -> None:
-        """The job waits never again; the row stays as a tombstone for facts that come late."""
-        if tx.execute(_END, _key(tenant, job_id) | {"now": tx.now()}).rowcount == 0:
-            state = EntryState.ENDED.value
-            tx.execute(_ADD_ENTRY, _tombstone(tenant, job_id, 0, state, tx.now()))
+    def mark_all_placed(self, tx: Tx, scope: SystemScope, placed: Sequence[Entry]) -> int:
+        """The same for many; returns for how many it was so."""
+        now = tx.now()
+        rows = [(each.workspace_id, each.job_id, each.attempt, now) for each in placed]
+        return tx.execute_bulk(_ALL_PLACED, rows)
 
     def waiting(
         self, tx: Tx, scope: SystemScope, job_ids: Sequence[str] | None = None
@@ -141,7 +136,7 @@ class QueueRows:
         """Forgets jobs that have been over for long; returns how many."""
         rows = tx.execute(_OVER, {"before": before, "limit": limit}).all()
         if rows:
-            tx.execute(_PURGE, [_key(Tenant(row.workspace_id), row.job_id) for row in rows])
+            tx.execute_bulk(_PURGE, [tuple(row) for row in rows])
         return len(rows)
 
     def count(self, tx: Tx, scope: SystemScope) -> int:
@@ -149,23 +144,17 @@ class QueueRows:
         return int(tx.execute(_COUNT).scalar_one())
 
 
-def _key(tenant: Tenant, job_id: str) -> dict[str, Any]:
-    return {"key_workspace": tenant.workspace_id, "key_job": job_id}
-
-
-def _tombstone(
-    tenant: Tenant, job_id: str, attempt: int, state: str, now: datetime
-) -> dict[str, Any]:
-    return {
-        "workspace_id": tenant.workspace_id,
-        "job_id": job_id,
-        "attempt": attempt,
-        "state": state,
-        "event_seq": 0,
-        "needs": None,
-        "submitted_time": None,
-        "changed_time": now,
-    }
+def _values(place: Place, now: datetime) -> tuple[Any, ...]:
+    """As _VALUES. Only what waits has to say what for."""
+    entry = place.entry if place.state is EntryState.WAITING else None
+    return (
+        place.attempt,
+        place.state.value,
+        place.event_seq,
+        None if entry is None else _needs(entry),
+        None if entry is None else entry.submitted_time,
+        now,
+    )
 
 
 def _needs(entry: Entry) -> dict[str, Any]:

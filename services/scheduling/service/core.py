@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from libs import failpoints
 from libs.clock import Clock
 from libs.db import Database, Tx
 from libs.telemetry import logger, metrics
@@ -17,14 +16,7 @@ from services.scheduling.service.facts import Facts
 from services.scheduling.service.state import GRID, State
 
 _log = logger("scheduling")
-_placed = metrics.counter("grid_placements_total", "Entries placed by the loop.")
 _stale = metrics.counter("grid_placements_stale_total", "Placements that the rows refused.")
-_TAKEN = failpoints.register(
-    "scheduling.commit.in_transaction", "placements are written, and nothing is committed yet"
-)
-_COMMITTED = failpoints.register(
-    "scheduling.commit.after_commit", "placements are durable, and nobody has been told"
-)
 _PURGE_BATCH = 500
 _SAME_DRIFTS = 3
 
@@ -76,9 +68,9 @@ class SchedulingService:
             return len(planned)
         for placement in gone:
             planner.undo(placement)
-        _placed.inc(len(planned) - len(gone))
+        if planner is not self._state.planner:  # rebuilt meanwhile, from rows without these
+            await self.load()
         _stale.inc(len(gone))
-        await _COMMITTED.hit_async()
         return len(planned)
 
     def _commit(self, tx: Tx, planned: Sequence[Placement]) -> list[Placement]:
@@ -94,7 +86,6 @@ class SchedulingService:
             stale = self._state.write(tx, kept)
             if stale:
                 raise StaleNodes(stale)
-        _TAKEN.hit()
         return gone
 
     async def _take_back(self, planned: Sequence[Placement], error: BaseException) -> None:

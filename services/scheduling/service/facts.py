@@ -1,14 +1,33 @@
-"""What the bus brings, in the transaction of its batch; the planner hears after the commit."""
+"""What the bus brings. A batch of facts is one unit of work:
+
+    handlers    read each job's place in the queue once, and note what changes
+    at the end  the planner hears of all changes and plans; the rows are written with the placements
+                that this made possible, in the commit of the facts that caused them
+
+The planner is thereby ahead of the rows until the commit. When a unit is undone, the next one
+rebuilds the planner from the tables.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from libs.db import Tx
+from libs.errors import StaleWrite
 from libs.tenancy import SystemScope, Tenant
 from services.scheduling.domain import Entry, EntryState, NodeInfo, Placement
-from services.scheduling.repository import Known
-from services.scheduling.service.state import State
+from services.scheduling.errors import StaleNodes
+from services.scheduling.repository import Place
+from services.scheduling.service.state import GRID, State
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a unit of work has read and changed."""
+
+    places: dict[tuple[str, str], Place] = field(default_factory=dict)
+    nodes: dict[str, NodeInfo] = field(default_factory=dict)
+    freed: list[str] = field(default_factory=list)
 
 
 class Facts:
@@ -16,45 +35,38 @@ class Facts:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        # Taken from the planner inside a transaction whose end is not known yet.
-        self._tentative: dict[tuple[str, int], Placement] = {}
+        # The unit of work whose changes the planner has and the rows may not.
+        self._ahead: _Batch | None = None
 
     def queued(self, tx: Tx, tenant: Tenant, entry: Entry) -> None:
-        """An attempt waits for nodes, or gets them at once when nobody is before it."""
-        self._give_back(entry)
-        known = self._state.rows.queue.known(tx, tenant, entry.job_id)
-        if known is not None:
-            if known.state is EntryState.ENDED or known.attempt >= entry.attempt:
-                return
-            entry = replace(entry, event_seq=known.event_seq)
-        if not self._place_now(tx, tenant, entry, known):
-            self._state.rows.queue.add_entry(
-                tx, tenant, entry, EntryState.WAITING, new=known is None
-            )
-            tx.after_commit(lambda: self._wait(entry))
+        """An attempt waits for nodes."""
+        place = self._place(tx, tenant, entry.job_id)
+        if place.state is EntryState.ENDED or place.attempt >= entry.attempt:
+            return
+        place.attempt, place.state = entry.attempt, EntryState.WAITING
+        place.entry = replace(entry, event_seq=place.event_seq)
+        place.changed = True
 
     def stopped(self, tx: Tx, tenant: Tenant, job_id: str, attempt: int) -> None:
         """Attempts up to this one are not wanted any more. What is held stays held: a lease must
         close first."""
-        rows = self._state.rows.queue
-        known = rows.known(tx, tenant, job_id)
-        if known is not None and (known.attempt > attempt or known.state is EntryState.ENDED):
+        place = self._place(tx, tenant, job_id)
+        if place.state is EntryState.ENDED or place.attempt > attempt:
             return
-        rows.stop(tx, tenant, job_id, attempt, new=known is None)
-        tx.after_commit(lambda: self._drop(job_id))
+        place.attempt, place.state, place.changed = attempt, EntryState.STOPPED, True
 
     def ended(self, tx: Tx, tenant: Tenant, job_id: str) -> None:
-        """The job is final."""
-        self._state.rows.queue.end(tx, tenant, job_id)
-        tx.after_commit(lambda: self._drop(job_id))
+        """The job is final. Its row stays as a tombstone for facts that come late."""
+        place = self._place(tx, tenant, job_id)
+        if place.state is not EntryState.ENDED:
+            place.state, place.changed = EntryState.ENDED, True
 
     def lease_closed(self, tx: Tx, scope: SystemScope, allocation_id: str) -> None:
         """A lease is over: what its allocation holds is free."""
         placed = self._state.rows.grid.free(tx, scope, allocation_id)
         if placed is not None:
-            time = tx.now() - placed
-            tx.after_commit(lambda: self._state.ran(time))
-        tx.after_commit(lambda: self._freed(allocation_id))
+            self._state.ran(tx.now() - placed)
+        self._batch(tx).freed.append(allocation_id)
 
     def node_changed(self, tx: Tx, scope: SystemScope, info: NodeInfo) -> None:
         """A node is new or offers something else. What is older than the row changes nothing."""
@@ -64,49 +76,82 @@ class Facts:
                 return
             info = replace(info, version=before.version + 1)
         self._state.rows.grid.put_node(tx, scope, info, before)
-        tx.after_commit(lambda: self._changed(info))
+        self._batch(tx).nodes[info.node_id] = info
 
-    def _place_now(self, tx: Tx, tenant: Tenant, entry: Entry, known: Known | None) -> bool:
-        """Places an entry in the commit that heard of it. Only where this is what the queue would
-        do: no other entry could go first. A gang is left to the loop, whose failed commits are
-        whole transactions."""
+    def _place(self, tx: Tx, tenant: Tenant, job_id: str) -> Place:
+        places = self._batch(tx).places
+        key = (tenant.workspace_id, job_id)
+        if key not in places:
+            places[key] = self._state.rows.queue.place(tx, tenant, job_id)
+        return places[key]
+
+    def _batch(self, tx: Tx) -> _Batch:
+        return tx.memo(_Batch, lambda: self._begin(tx))
+
+    def _begin(self, tx: Tx) -> _Batch:
+        # The consumer applies one batch after the other: a former one is committed or undone.
+        if self._ahead is not None:
+            self._state.load(tx)
+            self._ahead = None
+        batch = _Batch()
+        tx.before_commit(lambda: self._finish(tx, batch))
+        return batch
+
+    def _finish(self, tx: Tx, batch: _Batch) -> None:
+        self._ahead = batch
+        tx.after_commit(self._caught_up)
+        self._tell_planner(batch)
+        limit = self._state.config.placements_per_commit_max
+        planned = self._state.planner.plan(tx.now(), limit)
+        kept = [each for each in planned if self._take(tx, each)]
+        self._write_places(tx, batch, kept)
+        if len(kept) < len(planned) or len(planned) == limit:
+            tx.after_commit(self._state.wake)
+
+    def _caught_up(self) -> None:
+        self._ahead = None
+
+    def _tell_planner(self, batch: _Batch) -> None:
         planner = self._state.planner
-        if entry.tasks != 1 or planner.queue.next() is not None:
-            return False
-        placement = planner.place(entry, tx.now())
-        if placement is None:
-            return False
-        key = (entry.job_id, entry.attempt)
-        self._tentative[key] = placement
-        if self._state.write(tx, (placement,)):
-            self._give_back(entry)
-            return False
-        placed = replace(entry, event_seq=entry.event_seq + 1)
-        self._state.rows.queue.add_entry(tx, tenant, placed, EntryState.PLACED, new=known is None)
-        tx.after_commit(lambda: self._keep(key))
-        return True
+        for info in batch.nodes.values():
+            planner.put_node(info)
+        for allocation_id in batch.freed:
+            planner.free(allocation_id)
+        for (_, job_id), place in batch.places.items():
+            if not place.changed:
+                continue
+            if place.state is EntryState.WAITING and place.entry is not None:
+                planner.queue.add(place.entry)
+            else:
+                planner.queue.drop(job_id)
 
-    def _give_back(self, entry: Entry) -> None:
-        """Undoes what a transaction that was rolled back had taken."""
-        placement = self._tentative.pop((entry.job_id, entry.attempt), None)
-        if placement is not None:
-            self._state.planner.undo(placement)
+    def _take(self, tx: Tx, placement: Placement) -> bool:
+        """Writes one placement; False when its node is not as the planner saw it. Then the node is
+        read again and the entry waits on. Only a gang, of which a part may be written by then, has
+        to undo the whole unit."""
+        stale = self._state.write(tx, (placement,))
+        if not stale:
+            return True
+        if len(placement.holds) > 1:
+            raise StaleNodes(stale)
+        self._state.planner.undo(placement)
+        for node_id in stale:
+            info = self._state.rows.grid.node(tx, GRID, node_id)
+            if info is not None:
+                self._state.planner.put_node(info)
+        self._state.planner.queue.add(placement.entry)
+        return False
 
-    def _keep(self, key: tuple[str, int]) -> None:
-        self._tentative.pop(key, None)
-
-    def _wait(self, entry: Entry) -> None:
-        self._state.planner.queue.add(entry)
-        self._state.wake()
-
-    def _drop(self, job_id: str) -> None:
-        self._state.planner.queue.drop(job_id)
-
-    def _freed(self, allocation_id: str) -> None:
-        if self._state.planner.free(allocation_id) is not None and len(self._state.planner.queue):
-            self._state.wake()
-
-    def _changed(self, info: NodeInfo) -> None:
-        self._state.planner.put_node(info)
-        if len(self._state.planner.queue):
-            self._state.wake()
+    def _write_places(self, tx: Tx, batch: _Batch, kept: list[Placement]) -> None:
+        others = []
+        for placement in kept:
+            entry = placement.entry
+            place = batch.places.get((entry.workspace_id, entry.job_id))
+            if place is None or not place.changed:
+                others.append(entry)
+            else:
+                place.state, place.event_seq = EntryState.PLACED, entry.event_seq + 1
+        rows = self._state.rows.queue
+        if rows.mark_all_placed(tx, GRID, others) != len(others):
+            raise StaleWrite("an entry that was placed does not wait any more")
+        rows.write(tx, GRID, {key: place for key, place in batch.places.items() if place.changed})

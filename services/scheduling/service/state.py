@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from libs import failpoints
 from libs.db import OutboxEvent, Tx
 from libs.ids import IdSource
+from libs.telemetry import metrics
 from libs.tenancy import SystemScope
 from libs.wake import Wake
 from services.scheduling.config import SchedulingConfig
@@ -21,6 +23,20 @@ GRID = SystemScope("scheduling: nodes and holds of the grid")
 Tell = Callable[[Placed], OutboxEvent]
 # Weight of one more run in the moving average of their length.
 _RUN_SHARE = 0.05
+
+
+_placements = metrics.counter("grid_placements_total", "Entries placed.")
+_TAKEN = failpoints.register(
+    "scheduling.commit.in_transaction", "placements are written, and nothing is committed yet"
+)
+_COMMITTED = failpoints.register(
+    "scheduling.commit.after_commit", "placements are durable, and nobody has been told"
+)
+
+
+def _committed(count: int) -> None:
+    _placements.inc(count)
+    _COMMITTED.hit()
 
 
 @dataclass(slots=True)
@@ -82,6 +98,8 @@ class State:
         if not stale:
             for placement in placements:
                 tx.emit(self._tell(self._placed(tx, placement)))
+            tx.after_commit(lambda: _committed(len(placements)))
+            _TAKEN.hit()
         return stale
 
     def _placed(self, tx: Tx, placement: Placement) -> Placed:

@@ -97,6 +97,12 @@ class World:
     async def rows(self, query: str) -> list[Any]:
         return await self.database.read(lambda tx: list(tx.execute(text(query))))
 
+    async def execute(self, statement: str) -> None:
+        def work(tx: Tx) -> None:
+            tx.execute(text(statement))
+
+        await self.database.write(work)
+
     async def check(self) -> None:
         """I12 on the rows, and that the planner's memory says the same."""
         used = await self.rows(
