@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 from typing import Any
 
@@ -38,6 +40,7 @@ class DockerChild(Child):
         self._frames = b""
         self._wait_reply = b""
         self._refused = ""
+        self._first: int | None = None
 
     def start(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -48,6 +51,7 @@ class DockerChild(Child):
             self._refuse(reply)
             return
         self.running = True
+        self._first = self._first_process()
         for connection, handler in (
             (self._attached, self._read_output),
             (self._waiting, self._read_wait),
@@ -60,6 +64,8 @@ class DockerChild(Child):
         self._signal("SIGTERM")
 
     def kill(self) -> None:
+        """By the engine, and directly: an engine that hangs or died must not keep a job alive."""
+        self._kill_first()
         self._signal("SIGKILL")
 
     def finish(self) -> ChildOutcome:
@@ -70,6 +76,7 @@ class DockerChild(Child):
             state = json.loads(reply)["State"] if status == 200 else None
         except (OSError, ValueError):
             state = None
+        self._kill_first()
         if state is None or state.get("Running"):
             text = "the container engine went away while the job ran"
             return ChildOutcome(None, failed=text, failed_reason="runtime_lost")
@@ -77,6 +84,8 @@ class DockerChild(Child):
         return ChildOutcome(code, exit_signal(code), bool(state.get("OOMKilled")))
 
     def clean(self) -> None:
+        if self._first is not None:
+            os.close(self._first)
         with contextlib.suppress(OSError):
             self._call("DELETE", "?force=1&v=1")
 
@@ -141,6 +150,28 @@ class DockerChild(Child):
     def _end(self, connection: socket.socket) -> None:
         self._watcher.forget(connection.fileno())
         connection.close()
+
+    def _first_process(self) -> int | None:
+        """A handle on the container's first process: with it, all of the container ends."""
+        try:
+            status, reply = self._call("GET", "json")
+            pid = int(json.loads(reply)["State"]["Pid"]) if status == 200 else 0
+            if pid == 0:
+                return None  # it has ended already
+            handle = os.pidfd_open(pid)
+            with open(f"/proc/{pid}/cgroup") as file:
+                # Between the engine's word and the handle the number could have been reused.
+                if self._container in file.read():
+                    return handle
+            os.close(handle)
+        except (OSError, ValueError, KeyError):
+            pass  # then only the engine can end it
+        return None
+
+    def _kill_first(self) -> None:
+        if self._first is not None:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
 
     def _signal(self, name: str) -> None:
         """A refusal means that it is not running (any more): the wait tells the rest."""

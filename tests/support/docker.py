@@ -110,12 +110,21 @@ def _stop(running: Engine, folder: Path, *, keep_log: bool = False) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    _end_leftovers(folder)
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         point = line.split()[4]
         if point.startswith(f"{folder}/"):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
     if not keep_log:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_leftovers(folder: Path) -> None:
+    """An engine that was killed leaves containerd and its helpers; they name our folder."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"{folder}/".encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def image_archive() -> Path:

@@ -9,6 +9,7 @@ stays on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -180,7 +181,10 @@ class DockerRuntime:
 
     async def _forget(self, record: Record) -> None:
         if record.container:
-            await self._remove(record.container)
+            # An engine that is away cannot be asked. The shim has killed the container by then,
+            # and what is left of it is removed as a stray when the engine is back.
+            with contextlib.suppress(DockerUnavailable):
+                await self._remove(record.container)
 
     async def _remove(self, container: str) -> None:
         """Removes it, killing it if it runs. One that is gone, or going, is fine."""
