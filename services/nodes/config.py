@@ -22,8 +22,8 @@ class NodesConfig:
     claim_seconds: float = 60.0
     # Renewals are kept in memory and written together this often.
     renewal_flush_seconds: float = 1.0
-    # A session reads its desired state again this often, in case a hint was lost.
-    desired_sweep_seconds: float = 10.0
+    # The sessions' leases are compared with the table this often, in case a hint was lost.
+    desired_sweep_seconds: float = 5.0
     session_seconds_max: float = 12 * 3600.0
     session_token_seconds: float = 3600.0
     grant_seconds: float = 900.0

@@ -10,7 +10,7 @@ from services.nodes.service import NodesService
 
 
 def parts(service: NodesService, clock: Clock) -> Sequence[Part]:
-    """Two loops; both sleep until there is something to do."""
+    """Two loops that sleep until there is something to do, and one slow sweep."""
 
     async def expire() -> None:
         while True:
@@ -18,5 +18,6 @@ def parts(service: NodesService, clock: Clock) -> Sequence[Part]:
 
     return [
         TaskPart("nodes.renewals", service.streams.keep_renewals, clock=clock),
+        TaskPart("nodes.sweep", service.streams.keep_desired, clock=clock),
         TaskPart("nodes.deadlines", expire, clock=clock, backoff_seconds_max=5.0),
     ]

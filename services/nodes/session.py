@@ -72,7 +72,6 @@ class NodeSession:
     draining: bool = False
     ack_seq: int = 0
     stale: bool = True  # the table has to be read before the next response
-    read_at: float = 0.0
     fenced: bool = False
     final: bool = False
     ended: bool = False
@@ -128,14 +127,17 @@ class NodeSession:
         self.ack_seq = seq
         self.bell.set()
 
-    def refresh(self, leases: Iterable[Lease], now: float, *, changes: int) -> None:
-        """The open leases of the node, read from the table at `now`. When `changes` has moved on
-        since the read began, the table has to be read again."""
+    def versions(self) -> dict[str, int]:
+        """The versions of the leases as they are known here."""
+        return {lease_id: lease.version for lease_id, lease in self.wanted.items()}
+
+    def refresh(self, leases: Iterable[Lease], *, changes: int) -> None:
+        """The open leases of the node, read from the table. When `changes` has moved on since the
+        read began, the table has to be read again."""
         if self.changes != changes:
             self.stale = True
             return
         self.wanted = {lease.lease_id: lease for lease in leases}
-        self.read_at = now
 
     def tell_all(self) -> None:
         """The next response carries the whole set: the node holds something that it should not."""

@@ -54,6 +54,9 @@ _OPEN_OF_NODE = (
     .where(_l.c.node_id == bindparam("id"), _l.c.state != LeaseState.CLOSED.value)
     .order_by(_l.c.lease_id)
 )
+_OPEN_VERSIONS = select(_l.c.node_id, _l.c.lease_id, _l.c.version).where(
+    _l.c.state != LeaseState.CLOSED.value
+)
 _OPEN_OF_JOB = (
     select(_l)
     .where(_l.c.job_id == bindparam("id"), _l.c.state != LeaseState.CLOSED.value)
@@ -161,6 +164,13 @@ class NodesRepository:
         """All leases that a node holds."""
         rows = tx.execute(_OPEN_OF_NODE, {"id": node_id}).mappings()
         return [lease_from_row(row) for row in rows]
+
+    def open_versions(self, tx: Tx, scope: SystemScope) -> dict[str, dict[str, int]]:
+        """Node -> lease -> version, of all open leases."""
+        found: dict[str, dict[str, int]] = {}
+        for row in tx.execute(_OPEN_VERSIONS):
+            found.setdefault(row.node_id, {})[row.lease_id] = row.version
+        return found
 
     def open_leases_of_job(self, tx: Tx, scope: SystemScope, job_id: str) -> list[Lease]:
         """All leases of a job that still hold something."""

@@ -92,7 +92,7 @@ class Streams:
             if session.ended or now - session.opened_at > self._deps.config.session_seconds_max:
                 return None
             if not session.fenced:
-                await self._refresh(session, now)
+                await self._refresh(session)
             reply = session.plan(
                 welcome=self._welcome_due(session, now),
                 renew_before=now + self._deps.config.grant_seconds / 3,
@@ -171,15 +171,32 @@ class Streams:
         await retry_stale(lambda: self._deps.database.write(work))
         session.draining = report.draining
 
-    async def _refresh(self, session: NodeSession, now: float) -> None:
-        sweep = now - session.read_at >= self._deps.config.desired_sweep_seconds
-        while session.stale or sweep:
-            session.stale = sweep = False
+    async def sweep(self) -> None:
+        """Wakes the sessions whose leases are not as the table has them: a hint was lost, or
+        another replica wrote. One read for all of them."""
+        if not self._deps.sessions.all:
+            return
+        held = await self._deps.database.read(
+            lambda tx: self._deps.repository.open_versions(tx, SCOPE)
+        )
+        for node_id, session in self._deps.sessions.all.items():
+            if session.versions() != held.get(node_id, {}):
+                session.wake()
+
+    async def keep_desired(self) -> None:
+        """The loop of `sweep`."""
+        while True:
+            await self._deps.clock.sleep(self._deps.config.desired_sweep_seconds)
+            await self.sweep()
+
+    async def _refresh(self, session: NodeSession) -> None:
+        while session.stale:
+            session.stale = False
             changes = session.changes
             leases = await self._deps.database.read(
                 lambda tx: self._deps.repository.open_leases(tx, SCOPE, session.node_id)
             )
-            session.refresh(leases, now, changes=changes)
+            session.refresh(leases, changes=changes)
 
     def _welcome_due(self, session: NodeSession, now: float) -> bool:
         half = self._deps.config.session_token_seconds / 2

@@ -208,22 +208,24 @@ async def test_a_revoked_node_is_out_for_good(grid: Grid) -> None:
     assert grid.kinds() == ["opened", "closed"]
 
 
-async def test_a_lost_hint_is_healed_by_a_heartbeat(grid: Grid) -> None:
-    session = await grid.online()
-    await told(grid, session)
+async def test_a_lost_hint_is_healed_by_the_sweep(grid: Grid) -> None:
+    session, idle = await grid.online(), await grid.online()
+    for one in (session, idle):
+        await told(grid, one)
     grid.deps.sessions.remove(session)
     lease = await grid.place(session.node_id)
-    grid.clock.advance(10)
-    await grid.service.streams.record(session, NodeReport(seq=2))
+    grid.deps.sessions.add(session)
+    await grid.service.streams.sweep()
+    assert not idle.stale
     assert [each.lease_id for each in (await told(grid, session)).reply.leases] == [lease.lease_id]
 
 
 async def test_a_read_that_is_overtaken_is_made_again(grid: Grid) -> None:
     session = await grid.online()
     session.wanted.clear()
-    session.refresh([], 0.0, changes=session.changes)
+    session.refresh([], changes=session.changes)
     lease = await grid.place(session.node_id)
-    session.refresh([], 0.0, changes=session.changes - 1)
+    session.refresh([], changes=session.changes - 1)
     assert session.stale and lease.lease_id in session.wanted
 
 
