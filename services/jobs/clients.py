@@ -9,6 +9,7 @@ from junglegrid.artifacts.v1 import artifact_internal_service_pb2 as artifacts_p
 from junglegrid.artifacts.v1 import artifact_internal_service_pb2_grpc as artifacts_grpc
 from junglegrid.billing.v1 import billing_internal_service_pb2 as billing_pb
 from junglegrid.billing.v1 import billing_internal_service_pb2_grpc as billing_grpc
+from junglegrid.billing.v1 import billing_service_pb2 as money_pb
 from junglegrid.logs.v1 import log_internal_service_pb2 as logs_pb
 from junglegrid.logs.v1 import log_internal_service_pb2_grpc as logs_grpc
 from junglegrid.scheduling.v1 import scheduling_service_pb2 as scheduling_pb
@@ -20,6 +21,7 @@ from services.jobs.domain.launch import Mount
 from services.jobs.domain.quote import Quote
 from services.jobs.domain.shown import LogTails
 from services.jobs.domain.spec import InputFile, Spec
+from services.jobs.errors import HoldGone
 from services.jobs.service.ports import Reserved
 
 
@@ -69,6 +71,8 @@ class BillingClient:
                 price_micros_per_hour=price_micros_per_hour,
             )
         )
+        if reply.status != money_pb.RESERVATION_STATUS_HELD:
+            raise HoldGone()
         return Reserved(reply.reservation_id, reply.amount_micros)
 
     async def release(self, tenant: Tenant, job_id: str) -> None:

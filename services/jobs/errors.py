@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.errors import Conflict, InvalidRequest, NotFound, Unprocessable
+from libs.errors import Conflict, FailedPrecondition, InvalidRequest, NotFound, Unprocessable
 
 
 class JobNotFound(NotFound):
@@ -76,6 +76,13 @@ class SubmitInFlight(Conflict):
             "a submit with this key is still being handled; send it again after Retry-After",
             retry_after_seconds=retry_after_seconds,
         )
+
+
+class HoldGone(FailedPrecondition):
+    """The credit that an unfinished submit had held was given back in the meantime."""
+
+    def __init__(self) -> None:
+        super().__init__("the credit held for this submit was given back; send the request again")
 
 
 class RegionUnavailable(Conflict):

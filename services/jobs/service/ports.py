@@ -46,7 +46,7 @@ class Holds(Protocol):
         self, tenant: Tenant, job_id: str, amount_micros: int, price_micros_per_hour: int
     ) -> Reserved:
         """Holds credit for attempt 1; the same call again answers with the same hold. Raises
-        INSUFFICIENT_FUNDS."""
+        INSUFFICIENT_FUNDS, and HoldGone when that hold was given back in the meantime."""
 
     async def release(self, tenant: Tenant, job_id: str) -> None:
         """Gives back what was held and never used; harmless when nothing is."""

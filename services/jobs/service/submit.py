@@ -27,7 +27,13 @@ from services.jobs.domain.quote import Quote
 from services.jobs.domain.spec import Spec
 from services.jobs.domain.states import Status
 from services.jobs.domain.submitted import Submitted
-from services.jobs.errors import AlreadyFinal, ClientIdTaken, RegionUnavailable, SubmitInFlight
+from services.jobs.errors import (
+    AlreadyFinal,
+    ClientIdTaken,
+    HoldGone,
+    RegionUnavailable,
+    SubmitInFlight,
+)
 from services.jobs.service.inspection import inspected
 from services.jobs.service.keys import Request, known
 from services.jobs.service.ports import Reserved, Tools
@@ -74,11 +80,22 @@ async def submit_job(
     refuse(inspection.screening)
     request = Request(idempotency_key, draft.client_id, request_hash)
     begun = await _look(tools, tenant, request)
+    if begun.job is not None:
+        try:
+            return await _to_the_end(tools, tenant, request, begun.job)
+        except HoldGone:
+            # It had been dead for so long that billing gave up on it: the row went, begin anew.
+            begun = _Begun(None)
     if begun.reply is not None:
         return begun.reply
-    planned = None if begun.job is not None else await _plan(tools, tenant, draft, inspection)
-    # From here on the work goes on when the caller hangs up: a retry then finds its answer.
-    task = asyncio.create_task(_carry_out(tools, tenant, request, begun.job, planned))
+    return await _to_the_end(tools, tenant, request, await _plan(tools, tenant, draft, inspection))
+
+
+async def _to_the_end(
+    tools: Tools, tenant: Tenant, request: Request, work: Job | _Plan
+) -> Submitted:
+    """From here on the work goes on when the caller hangs up: a retry then finds its answer."""
+    task = asyncio.create_task(_carry_out(tools, tenant, request, work))
     _running.add(task)
     task.add_done_callback(_running.discard)
     return await asyncio.shield(task)
@@ -162,16 +179,16 @@ async def _take_over(tools: Tools, tenant: Tenant, request: Request) -> _Begun:
 
 
 async def _carry_out(
-    tools: Tools, tenant: Tenant, request: Request, job: Job | None, plan: _Plan | None
+    tools: Tools, tenant: Tenant, request: Request, work: Job | _Plan
 ) -> Submitted:
-    if job is None:
-        if plan is None:
-            raise ValueError("a new submit needs a plan")
-        begun = await retry_stale(lambda: _begin(tools, tenant, request, plan))
-        if begun.job is None:
-            if begun.reply is None:
-                raise SubmitInFlight(1.0)
+    if isinstance(work, Job):
+        job = work
+    else:
+        begun = await retry_stale(lambda: _begin(tools, tenant, request, work))
+        if begun.reply is not None:
             return begun.reply
+        if begun.job is None:
+            raise SubmitInFlight(1.0)
         job = begun.job
     await _AFTER_PENDING.hit_async()
     reserved = await _reserve(tools, tenant, job)

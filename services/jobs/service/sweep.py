@@ -9,8 +9,9 @@ from libs.db import Tx
 from libs.errors import GridError, StaleWrite
 from libs.telemetry import logger
 from libs.tenancy import SystemScope, Tenant
+from services.jobs.domain.change import Change
 from services.jobs.domain.job import Job
-from services.jobs.domain.moves import reject, take_over
+from services.jobs.domain.moves import reject
 from services.jobs.domain.states import Reason, Status
 from services.jobs.service.ports import Tools
 from services.jobs.service.saving import save
@@ -41,26 +42,25 @@ async def sweep_orphans(tools: Tools) -> int:
 
 
 async def _void(tools: Tools, job: Job) -> int:
+    """The row first: once the hold is given back, no retry may find the submit unfinished. What is
+    final and still has its time limit is waiting for its hold to be given back."""
     tenant = Tenant(job.workspace_id)
 
-    def claim(tx: Tx) -> Job:
+    def void(tx: Tx) -> Job:
         until = tx.now() + timedelta(seconds=tools.config.submit_lease_seconds)
-        mine = take_over(job, until)
-        tools.repository.update(tx, tenant, mine)
-        return replace(mine, version=mine.version + 1)
-
-    mine = await tools.database.write(claim)
-    await tools.holds.release(tenant, mine.job_id)
-
-    def void(tx: Tx) -> None:
-        if mine.status is Status.PENDING:
-            save(tools, tx, tenant, reject(mine, tx.now(), Reason.RESERVATION, _MESSAGE))
+        if job.status is not Status.PENDING:
+            change = Change(job, tx.now())
         else:
-            tools.repository.update(tx, tenant, replace(mine, submit_until=None))
-        tools.repository.remove_keys(tx, tenant, mine.job_id)
-        tools.repository.free_client_id(tx, tenant, mine.job_id)
+            change = reject(job, tx.now(), Reason.RESERVATION, _MESSAGE)
+        change.set(submit_until=until)
+        tools.repository.remove_keys(tx, tenant, job.job_id)
+        tools.repository.free_client_id(tx, tenant, job.job_id)
+        return save(tools, tx, tenant, change)
 
-    await tools.database.write(void)
+    final = await tools.database.write(void)
+    await tools.holds.release(tenant, final.job_id)
+    done = replace(final, submit_until=None)
+    await tools.database.write(lambda tx: tools.repository.update(tx, tenant, done))
     return 1
 
 

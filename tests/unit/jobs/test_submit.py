@@ -213,6 +213,23 @@ async def test_a_dead_submit_is_finished_by_its_retry(world: World, point: str) 
     assert await world.submit(key="k") == reply
 
 
+async def test_a_submit_dead_for_so_long_that_its_hold_went_begins_anew(world: World) -> None:
+    failpoints.arm("jobs.submit.after_reserve=error")
+    try:
+        with pytest.raises(FailpointError):
+            await world.submit(key="k")
+    finally:
+        failpoints.disarm()
+    (dead,) = world.holds.held
+    world.holds.given_back = {world.holds.held.popitem()[0]}
+    await world.pass_time(120)
+    reply = await world.submit(key="k")
+    assert reply.job_id != dead
+    assert list(world.holds.held) == [reply.job_id]
+    assert (await world.rows())["jobs"] == 1
+    assert await world.submit(key="k") == reply
+
+
 async def test_after_the_commit_the_answer_is_there(world: World) -> None:
     failpoints.arm("jobs.submit.after_commit=error")
     try:
@@ -253,10 +270,15 @@ async def test_an_orphan_stays_while_billing_is_away(world: World) -> None:
     world.holds.error = Unavailable("away")
     await world.pass_time(60)
     assert await world.service.sweep_orphans() == 0
+    # It is final already: a hold that was given back must not be found by a retry.
+    page = await world.service.read.list_jobs(WORKSPACE, limit=None, cursor="", status=None)
+    assert page.jobs[0].job.status is Status.REJECTED
+    assert world.holds.held
     world.holds.error = None
     await world.pass_time(60)
     assert await world.service.sweep_orphans() == 1
     assert not world.holds.held
+    assert await world.service.sweep_orphans() == 0
 
 
 async def test_an_unanswered_reserve_is_finished_by_the_next_try(world: World) -> None:

@@ -36,6 +36,7 @@ from services.jobs.domain.quote import Quote
 from services.jobs.domain.shown import LogTails
 from services.jobs.domain.spec import InputFile, Spec
 from services.jobs.domain.submitted import Submitted
+from services.jobs.errors import HoldGone
 from services.jobs.repository import JobsRepository
 from services.jobs.service import JobsService, Tools
 from services.jobs.service.ports import Reserved
@@ -91,6 +92,7 @@ class FakeHolds:
     error_after: GridError | None = None
     held: dict[str, int] = field(default_factory=dict)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
+    given_back: set[str] = field(default_factory=set)
     gate: asyncio.Event | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -103,6 +105,8 @@ class FakeHolds:
             await self.gate.wait()
         if self.error is not None:
             raise self.error
+        if job_id in self.given_back:
+            raise HoldGone()
         self.held[job_id] = amount_micros
         if self.error_after is not None:
             raise self.error_after
