@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from libs.db import Tx
+from libs.db import Bulk, Tx
 from libs.errors import StaleWrite
 from libs.tenancy import SystemScope, Tenant
 from services.artifacts.domain import Artifact, ArtifactState, JobHead
@@ -16,13 +16,14 @@ from services.artifacts.tables import artifacts, job_heads
 
 _HEAD_KEY = (job_heads.c.workspace_id == bindparam("w"), job_heads.c.job_id == bindparam("j"))
 _HEAD = select(job_heads).where(*_HEAD_KEY)
-_HEAD_INSERT = insert(job_heads)
-_HEAD_UPDATE = (
+_HEAD_VALUES = [column.name for column in job_heads.c if not column.primary_key]
+_HEAD_INSERT = Bulk(insert(job_heads), *_HEAD_VALUES, "workspace_id", "job_id")
+_HEAD_UPDATE = Bulk(
     update(job_heads)
     .where(*_HEAD_KEY, job_heads.c.version == bindparam("v"))
-    .values(
-        {column.name: bindparam(column.name) for column in job_heads.c if not column.primary_key}
-    )
+    .values({name: bindparam(name) for name in _HEAD_VALUES}),
+    *_HEAD_VALUES,
+    *("w", "j", "v"),
 )
 _HEAD_DELETE = delete(job_heads).where(*_HEAD_KEY, job_heads.c.version == bindparam("v"))
 _HEADS_DUE = (
@@ -39,8 +40,9 @@ _NAMED = _OF_ATTEMPT.where(
     artifacts.c.task_index == bindparam("t"), artifacts.c.filename == bindparam("f")
 )
 _GET = _ALL.where(artifacts.c.artifact_id == bindparam("i"))
-_INSERT = insert(artifacts)
-_UPDATE = (
+_COLUMNS = [column.name for column in artifacts.c]
+_INSERT = Bulk(insert(artifacts), *_COLUMNS)
+_UPDATE = Bulk(
     update(artifacts)
     .where(
         *_OF_JOB, artifacts.c.artifact_id == bindparam("i"), artifacts.c.version == bindparam("v")
@@ -51,8 +53,9 @@ _UPDATE = (
         sha256=bindparam("digest"),
         ready_time=bindparam("ready"),
         due_time=bindparam("due"),
-        version=artifacts.c.version + 1,
-    )
+        version=bindparam("next"),
+    ),
+    *("to", "size", "digest", "ready", "due", "w", "j", "i", "v", "next"),
 )
 _FAIL = (
     update(artifacts)
@@ -79,23 +82,47 @@ _DUE = (
 _DELETE = delete(artifacts).where(*_OF_JOB)
 
 
+class _Heads:
+    """The heads of one unit of work: each is read and written once, however many facts it gets."""
+
+    def __init__(self) -> None:
+        self.now: dict[tuple[str, str], JobHead | None] = {}
+        self.changed: dict[tuple[str, str], JobHead] = {}
+
+    def write(self, tx: Tx) -> None:
+        """Writes those that were changed over the versions that were read; raises StaleWrite when
+        one of those is gone."""
+        new = [head for head in self.changed.values() if not head.version]
+        old = [head for head in self.changed.values() if head.version]
+        try:
+            tx.execute_bulk(_HEAD_INSERT, [(*_head_row(head), *_key(head)) for head in new])
+        except IntegrityError:
+            raise StaleWrite from None
+        rows = [(*_head_row(head), *_key(head), head.version) for head in old]
+        if tx.execute_bulk(_HEAD_UPDATE, rows) != len(old):
+            raise StaleWrite
+
+
 class ArtifactsRepository:
     """Heads and artifacts. Every method names whose rows it may touch."""
 
     def head(self, tx: Tx, tenant: Tenant, job_id: str) -> JobHead | None:
         """What is known of the job; None when it was never heard of."""
-        row = tx.execute(_HEAD, {"w": tenant.workspace_id, "j": job_id}).one_or_none()
-        return None if row is None else _head(row)
+        heads = tx.memo(_Heads, _Heads)
+        key = (tenant.workspace_id, job_id)
+        if key not in heads.now:
+            row = tx.execute(_HEAD, {"w": tenant.workspace_id, "j": job_id}).one_or_none()
+            heads.now[key] = None if row is None else _head(row)
+        return heads.now[key]
 
     def save_head(self, tx: Tx, tenant: Tenant, head: JobHead) -> None:
-        """Writes over the version that was read; raises StaleWrite when that is gone."""
-        values = _head_values(head)
-        if head.version:
-            where = {"w": tenant.workspace_id, "j": head.job_id, "v": head.version}
-            _touched(tx.execute(_HEAD_UPDATE, values | where))
-            return
-        key = {"workspace_id": tenant.workspace_id, "job_id": head.job_id}
-        _insert(tx, _HEAD_INSERT, values | key)
+        """Writes, at the end of the unit, over the version that was read; the unit raises
+        StaleWrite when that is gone."""
+        heads = tx.memo(_Heads, _Heads)
+        key = (tenant.workspace_id, head.job_id)
+        if not heads.changed:
+            tx.before_commit(lambda: heads.write(tx))
+        heads.now[key] = heads.changed[key] = head
 
     def heads_due(self, tx: Tx, scope: SystemScope, now: datetime, limit: int) -> list[JobHead]:
         """Final jobs of any workspace that retention has to look at, longest due first."""
@@ -133,26 +160,23 @@ class ArtifactsRepository:
 
     def add(self, tx: Tx, tenant: Tenant, artifact: Artifact) -> None:
         """Inserts; raises StaleWrite when the name was taken meanwhile."""
-        values = {name: getattr(artifact, name) for name in artifact.__dataclass_fields__}
-        _insert(tx, _INSERT, values | {"workspace_id": tenant.workspace_id})
+        row = [tenant.workspace_id, *[getattr(artifact, name) for name in _COLUMNS[1:]]]
+        try:
+            tx.execute_bulk(_INSERT, [row])
+        except IntegrityError:
+            raise StaleWrite from None
 
     def update(self, tx: Tx, tenant: Tenant, artifact: Artifact) -> None:
         """Writes over the version that was read; raises StaleWrite when that is gone, as it is
         after its attempt was sealed or became stale: both fail what is pending."""
-        values = {
-            "to": artifact.state.value,
-            "size": artifact.size_bytes,
-            "digest": artifact.sha256,
-            "ready": artifact.ready_time,
-            "due": artifact.due_time,
-        }
-        where = {
-            "w": tenant.workspace_id,
-            "j": artifact.job_id,
-            "i": artifact.artifact_id,
-            "v": artifact.version,
-        }
-        _touched(tx.execute(_UPDATE, values | where))
+        row = (
+            *(artifact.state.value, artifact.size_bytes, artifact.sha256),
+            *(artifact.ready_time, artifact.due_time),
+            *(tenant.workspace_id, artifact.job_id, artifact.artifact_id),
+            *(artifact.version, artifact.version + 1),
+        )
+        if tx.execute_bulk(_UPDATE, [row]) != 1:
+            raise StaleWrite
 
     def fail_through(
         self, tx: Tx, tenant: Tenant, job_id: str, attempt: int, due_time: datetime
@@ -178,31 +202,22 @@ def _touched(result: Any) -> None:
         raise StaleWrite
 
 
-def _insert(tx: Tx, statement: Any, values: dict[str, Any]) -> None:
-    try:
-        tx.execute(statement, values)
-    except IntegrityError:
-        raise StaleWrite from None
-
-
 def _head(row: Any) -> JobHead:
     values = dict(row._mapping)
     values["sealed_tasks"] = frozenset(values["sealed_tasks"])
     return JobHead(**values)
 
 
-def _head_values(head: JobHead) -> dict[str, Any]:
-    return {
-        "attempt": head.attempt,
-        "sealed_attempt": head.sealed_attempt,
-        "sealed_tasks": sorted(head.sealed_tasks),
-        "finished": head.finished,
-        "artifacts": head.artifacts,
-        "size_bytes": head.size_bytes,
-        "due_time": head.due_time,
-        "tombstone": head.tombstone,
-        "version": head.version + 1,
-    }
+def _key(head: JobHead) -> tuple[str, str]:
+    return head.workspace_id, head.job_id
+
+
+def _head_row(head: JobHead) -> tuple[Any, ...]:
+    """The values in the order of `_HEAD_VALUES`."""
+    changed = {"sealed_tasks": sorted(head.sealed_tasks), "version": head.version + 1}
+    return tuple(
+        [changed[name] if name in changed else getattr(head, name) for name in _HEAD_VALUES]
+    )
 
 
 def _artifact(row: Any) -> Artifact:

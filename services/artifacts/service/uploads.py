@@ -101,7 +101,10 @@ class Uploads:
         return await retry_stale(lambda: self._commit(writer, artifact_id))
 
     def apply_queued(self, tx: Tx, tenant: Tenant, job_id: str, attempt: int) -> None:
-        """An attempt exists: what older ones have not committed will never be."""
+        """An attempt exists: what older ones have not committed will never be. The first attempt
+        has none before it, so it is not worth a row."""
+        if attempt <= 1:
+            return
         head = self._head(tx, tenant, job_id)
         self._save(tx, tenant, head, head.begin(attempt))
 
@@ -154,12 +157,9 @@ class Uploads:
         return work
 
     async def _commit(self, writer: Writer, artifact_id: str) -> Artifact:
-        head, artifact = await self._database.read(lambda tx: self._find(tx, writer, artifact_id))
+        artifact = await self._database.read(lambda tx: self._find(tx, writer, artifact_id))
         if artifact.ready:
             return artifact
-        _check_fence(head, writer)
-        if artifact.state is ArtifactState.FAILED:
-            raise _failed(artifact)
         try:
             await self._copy(writer, artifact)
         except ObjectMissing:
@@ -181,13 +181,17 @@ class Uploads:
             raise _mismatch(artifact, found)
         await self._objects.copy(artifact.staging_key, artifact.final_key, if_match_etag=found.etag)
 
-    def _find(self, tx: Tx, writer: Writer, artifact_id: str) -> tuple[JobHead, Artifact]:
-        """Only what was announced under the same attempt and task is the writer's."""
+    def _find(self, tx: Tx, writer: Writer, artifact_id: str) -> Artifact:
+        """Only what was announced under the same attempt and task is the writer's. What is pending
+        is of an attempt that may write, or else it would have been failed."""
         found = self._repository.get(tx, writer.tenant, writer.job_id, artifact_id)
         own = (writer.attempt, writer.task_index)
         if found is None or (found.attempt, found.task_index) != own:
             raise ArtifactNotFound("this attempt has announced no such artifact")
-        return self._head(tx, writer.tenant, writer.job_id), found
+        if found.state is ArtifactState.FAILED:
+            _check_fence(self._head(tx, writer.tenant, writer.job_id), writer)
+            raise _failed(found)
+        return found
 
     def _ready(self, tx: Tx, tenant: Tenant, artifact: Artifact) -> Artifact:
         done = artifact.make_ready(tx.now())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from libs import failpoints
+from libs.db import Tx
 from libs.errors import InvalidRequest, NotFound
 from services.artifacts.errors import (
     ArtifactConflict,
@@ -310,9 +311,31 @@ async def test_reads_do_not_wait_for_the_bus(world: World) -> None:
     for tenant, job_id in ((THEIRS, "job_new"), (OURS, "job_unknown")):
         with pytest.raises(NotFound):
             await world.downloads.list_artifacts(tenant, job_id)
+    # The first attempt is not worth a row: until something is announced, jobs is asked.
     await world.fact(world.uploads.apply_queued, "job_new", 1)
-    await world.downloads.list_artifacts(OURS, "job_new")
+    assert await world.rows("job_heads") == []
+    await world.uploads.create_upload(attempt(1, "job_new"), announced("a", DATA))
+    assert len(await world.downloads.list_artifacts(OURS, "job_new")) == 1
     assert world.jobs.asked == 3
+
+
+async def test_facts_of_one_batch_share_a_read_and_a_write(world: World) -> None:
+    uploads = world.uploads
+    made = await uploads.create_upload(attempt(1), announced("a", DATA))
+
+    def batch(tx: Tx) -> None:
+        uploads.apply_closed(tx, OURS, "job_a", 1, 0)
+        uploads.apply_queued(tx, OURS, "job_a", 2)
+        uploads.apply_closed(tx, OURS, "job_a", 2, 0)
+        uploads.apply_finished(tx, OURS, "job_a", 2, lease_open=False)
+        uploads.apply_finished(tx, OURS, "job_b", 1, lease_open=False)
+
+    await world.database.write(batch)
+    heads = {row.job_id: row for row in await world.rows("job_heads")}
+    assert (heads["job_a"].attempt, heads["job_a"].sealed_attempt) == (2, 2)
+    assert (heads["job_a"].version, heads["job_b"].version) == (2, 1)
+    with pytest.raises(StaleAttempt):
+        await uploads.commit_upload(attempt(1), made.artifact.artifact_id)
 
 
 async def test_other_workspace_sees_nothing(world: World) -> None:
