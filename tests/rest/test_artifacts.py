@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
+from junglegrid.artifacts.v1 import artifact_upload_service_pb2 as upload_pb
+from junglegrid.artifacts.v1 import artifact_upload_service_pb2_grpc as upload_grpc
 
 from deploy.home import load_secrets
 from libs.objects.signature import Grant, UrlSigner
+from libs.rpc import AttemptGrant, Grants, Principal, Signer, as_bearer, connect
+from libs.rpc.authenticate import SESSION_PREFIX
+from libs.rpc.principal import NODE_DATA
+from libs.rpc.token import to_text
 from tests.rest.conftest import Site, Workspace
 from tests.rest.drafts import draft, finished, simulated, submit
 from tests.rest.shapes import ARTIFACT, DOWNLOAD, ERROR, list_of, problems
@@ -100,6 +107,48 @@ async def test_expired_url(site: Site, clean: Workspace, method: str) -> None:
         refused = await clean.api.get_url(url)
     assert (refused.status, refused.code) == (403, "SIGNATURE_EXPIRED")
     assert "ask for a new one" in refused.message
+
+
+async def announce(site: Site, workspace_id: str, job_id: str, filename: str) -> str:
+    """What a node does before it sends a file: the artifact's id."""
+    keys = load_secrets(site.whole.grid.home)
+    lease = AttemptGrant(workspace_id, job_id, 1, 0, "lease", "node", 1, time.time() + 60)
+    session = Signer(keys.principal, audience=NODE_DATA).sign(Principal("node", "node"))
+    source = as_bearer(lambda: SESSION_PREFIX + to_text(session))
+    async with connect(site.whole.grid.node_address, principal_source=source) as channel:
+        made = await upload_grpc.ArtifactUploadServiceStub(channel).CreateUpload(
+            upload_pb.CreateUploadRequest(
+                attempt_grant=Grants(keys.grant).sign(lease),
+                filename=filename,
+                size_bytes=4,
+                sha256=hashlib.sha256(b"done").hexdigest(),
+            )
+        )
+    return made.artifact_id
+
+
+async def test_artifact_that_is_not_ready(site: Site, ours: Workspace) -> None:
+    job_id = await submit(ours.api, simulated("stdout=begun;hang"))
+    async for event in ours.api.stream(f"/v1/jobs/{job_id}/logs/live"):
+        if event["event"] == "log":
+            break
+    artifact_id = await announce(site, ours.workspace_id, job_id, "late.txt")
+    listing = await ours.api.get(f"/v1/jobs/{job_id}/artifacts")
+    [artifact] = listing.body["artifacts"]
+    assert problems(artifact, ARTIFACT) == []
+    assert (artifact["status"], artifact["ready"], artifact["uploaded_at"]) == (
+        "pending",
+        False,
+        None,
+    )
+    path = f"/v1/jobs/{job_id}/artifacts/{artifact_id}/download"
+    refused = await ours.api.post(path)
+    assert (refused.status, refused.code) == (409, "ARTIFACT_NOT_READY")
+    assert refused.headers["Retry-After"]
+    assert (await ours.api.post(f"/v1/jobs/{job_id}/cancel")).status == 200
+    await finished(ours.api, job_id)
+    failed = await ours.api.post(path)
+    assert (failed.status, failed.code) == (409, "ARTIFACT_NOT_READY")
 
 
 async def test_unknown_job_and_artifact(clean: Workspace) -> None:
