@@ -9,7 +9,7 @@ from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1 import job_event_pb2 as jobs_pb
 from junglegrid.nodes.v1 import node_event_pb2 as nodes_pb
 
-from libs.bus import Handler
+from libs.bus import Handler, lazily
 from libs.db import Tx
 from libs.tenancy import Tenant
 from services.artifacts.service import Uploads
@@ -31,8 +31,9 @@ def handlers(uploads: Uploads) -> Mapping[type[Message], Handler]:
         lease, tenant = fact.lease, Tenant(meta.workspace_id)
         uploads.apply_closed(tx, tenant, lease.job_id, lease.attempt, lease.task_index)
 
+    # Nobody waits for any of these: what is written is fenced by its grant meanwhile.
     return {
-        jobs_pb.JobQueued: on_queued,
-        jobs_pb.JobFinished: on_finished,
-        nodes_pb.LeaseClosed: on_closed,
+        jobs_pb.JobQueued: lazily(on_queued),
+        jobs_pb.JobFinished: lazily(on_finished),
+        nodes_pb.LeaseClosed: lazily(on_closed),
     }

@@ -10,6 +10,8 @@ class LogsConfig:
     """Limits and intervals; units are in the names."""
 
     heartbeat_seconds: float = 15.0
+    # Facts are gathered for this long under load; an end that comes alone is not delayed.
+    consumer_pace_seconds: float = 0.005
     page_entries_max: int = 500
     page_entries_default: int = 100
     # A batch that a daemon sends: lines beyond this are refused with its stream.

@@ -10,7 +10,7 @@ from junglegrid.jobs.v1 import job_event_pb2 as jobs_pb
 from junglegrid.nodes.v1 import lease_pb2
 from junglegrid.nodes.v1 import node_event_pb2 as nodes_pb
 
-from libs.bus import Handler
+from libs.bus import Handler, lazily
 from libs.db import Tx
 from libs.tenancy import Tenant
 from services.logs.convert import job_status_text
@@ -46,9 +46,10 @@ def handlers(service: LogsService) -> Mapping[type[Message], Handler]:
         tenant = Tenant(meta.workspace_id)
         service.apply_closed(tx, tenant, fact.lease.job_id, fact.lease.attempt, lost=lost)
 
+    # Only the end is waited for, by those who follow; it takes the others along.
     return {
-        jobs_pb.JobQueued: on_queued,
+        jobs_pb.JobQueued: lazily(on_queued),
         jobs_pb.JobFinished: on_finished,
-        nodes_pb.LeaseStarted: on_started,
-        nodes_pb.LeaseClosed: on_closed,
+        nodes_pb.LeaseStarted: lazily(on_started),
+        nodes_pb.LeaseClosed: lazily(on_closed),
     }

@@ -39,7 +39,14 @@ def build(ctx: Context) -> Module:
         config=config,
     )
     handlers = consumers.handlers(service)
-    consumer = Consumer(ctx.bus, database, "logs", handlers, ctx.clock)
+    consumer = Consumer(
+        ctx.bus,
+        database,
+        "logs",
+        handlers,
+        ctx.clock,
+        pace_seconds=config.consumer_pace_seconds,
+    )
     ingest = LogIngestService(service, ctx.grants, ctx.clock, config)
     return Module(
         name="logs",

@@ -47,6 +47,7 @@ async def test_calls_records_and_commits_of_a_job_stay_within_budget() -> None:
         commits = {
             service: (count - before.by("grid_db_commits_total", "service").get(service, 0)) / JOBS
             for service, count in after.by("grid_db_commits_total", "service").items()
+            if service != "bus"  # its appends are the records, counted as such
         }
         told = [topic for topic, key, _ in records(whole.grid.home) if key in done]
     per_job = {name: count / JOBS for name, count in calls.items() if count}
