@@ -22,7 +22,7 @@ class BillingConfig:
     exhaust_grace_seconds: float = 60.0
     # Lost wake-ups, orphans and late closes are looked for this often.
     sweep_seconds: float = 15.0
-    # Facts are gathered for this long under load: nobody waits for a settlement.
+    # Facts are gathered for this long under load; a close that comes alone is not delayed.
     consumer_pace_seconds: float = 0.05
     page_size_default: int = 100
     page_size_max: int = 1_000

@@ -9,7 +9,7 @@ from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1.job_event_pb2 import JobFinished, JobQueued
 from junglegrid.nodes.v1.node_event_pb2 import LeaseClaimed, LeaseClosed
 
-from libs.bus import Handler
+from libs.bus import Handler, lazily
 from libs.db import Tx
 from libs.tenancy import Tenant
 from services.billing import convert
@@ -34,9 +34,10 @@ def handlers(service: BillingService) -> Mapping[type[Message], Handler]:
     def on_closed(tx: Tx, meta: EventMeta, fact: LeaseClosed) -> None:
         judge.closed(tx, Tenant(meta.workspace_id), convert.close(fact))
 
+    # Only a close is waited for, by whoever looks at the cost; it takes the others along.
     return {
-        JobQueued: on_queued,
-        JobFinished: on_finished,
-        LeaseClaimed: on_claimed,
+        JobQueued: lazily(on_queued),
+        JobFinished: lazily(on_finished),
+        LeaseClaimed: lazily(on_claimed),
         LeaseClosed: on_closed,
     }

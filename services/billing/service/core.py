@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from libs import failpoints
 from libs.clock import Clock
@@ -28,6 +28,7 @@ from services.billing.service.judge import Judge, Tell
 from services.billing.service.ledger import HoldOrder, Ledger
 
 METERS = "billing.meters"
+NEVER = datetime.min.replace(tzinfo=UTC)
 _BATCH = 128
 _TIME = SystemScope("billing: holds that run out or are left over")
 _RESERVED = failpoints.register(
@@ -59,6 +60,8 @@ class BillingService:
         self._config = config
         self._ledger = Ledger(ledger, config)
         self._next_exhaust: datetime | None = None
+        # Nothing could be heard before: what was not told while we were down is not missing yet.
+        self._up_since = clock.now()
         self.judge = Judge(bills, self._ledger, config, tell, self._hint)
 
     async def reserve(self, tenant: Tenant, order: HoldOrder) -> Reservation:
@@ -170,7 +173,8 @@ class BillingService:
         return done
 
     def _left_over(self, tx: Tx) -> Sequence[Bill]:
-        orphan = tx.now() - timedelta(seconds=self._config.orphan_seconds)
+        patience = timedelta(seconds=self._config.orphan_seconds)
+        orphan = tx.now() - patience if tx.now() - self._up_since > patience else NEVER
         late = tx.now() - timedelta(seconds=self._config.late_close_seconds)
         return self._bills.left_over(tx, _TIME, orphan, late, _BATCH)
 
