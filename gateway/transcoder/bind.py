@@ -34,7 +34,7 @@ class Binder:
             for name, field in route.query_fields.items()
         }
         self._headers = [
-            (header, field.name, text_reader(field))
+            (header, field.name, _header_reader(field))
             for header, field in route.header_fields.items()
         ]
         self._whole = route.body == WHOLE_BODY
@@ -124,7 +124,21 @@ def _text(segments: list[str], index: int | slice) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise FieldError("the path is not UTF-8; percent-encode it as UTF-8") from None
+        raise InvalidRequest("the path is not UTF-8; percent-encode it as UTF-8") from None
+
+
+def _header_reader(field: FieldDescriptor) -> Read:
+    """The HTTP parser hands bytes that are no UTF-8 on as lone surrogates: no string holds them."""
+    inner = text_reader(field)
+
+    def read(text: str) -> Any:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise FieldError("is not UTF-8; send printable ASCII") from None
+        return inner(text)
+
+    return read
 
 
 def _path_readers(route: Route) -> list[tuple[int | slice, str, Read]]:

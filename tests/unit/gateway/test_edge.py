@@ -117,6 +117,29 @@ async def test_what_is_no_http_is_refused_in_our_shape(raw: bytes) -> None:
         assert b"Python" not in head
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"GET /v1/animals/%ff HTTP/1.1\r\n", "the path is not UTF-8"),
+        (
+            b"POST /v1/animals HTTP/1.1\r\nIdempotency-Key: \xe9\r\n",
+            "Idempotency-Key: is not UTF-8",
+        ),
+    ],
+    ids=["path", "header"],
+)
+async def test_bytes_that_are_no_text_are_the_senders_mistake(head: bytes, message: str) -> None:
+    async with configured(QUICK) as world:
+        key = world.identity.add("zoo:read", "zoo:write")
+        rest = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n"
+        answer = await talk(world, head + rest.encode() + b"Content-Length: 2\r\n\r\n{}")
+        assert answer.split()[1] == b"400", answer
+        error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        assert error["code"] == "INVALID_REQUEST"
+        assert error["message"].startswith(message)
+        assert world.zoo.requests == []
+
+
 async def test_connections_are_capped() -> None:
     async with configured(replace(CONFIG, connections_per_address_max=2)) as world:
         held = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(2)]
