@@ -45,9 +45,9 @@ class Shim:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._spool_fd = os.open(attempt_files.SPOOL, flags, 0o600)
         self._spool = SpoolWriter(self._spool_fd, launch["log_bytes_max"])
-        self._link = Link(link_fd, attempt_files.CTL, self._on_message, self._greeting)
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._link = Link(link_fd, self, self._on_message, self._greeting)
         self._child = _CHILDREN[launch["runtime"]](launch["child"], self._on_output, parked)
         self._reason: str | None = None
         self._message = ""
@@ -61,8 +61,8 @@ class Shim:
 
     def run(self) -> bool:
         """Returns after exit.json was written: whether the daemon that gave the job is there."""
-        self._link.register(self)
         outcome = self._start()
+        self._link.listen(attempt_files.CTL)  # while bwrap is at work on the other core
         while outcome is None:
             if self._child.running and not self._announced:
                 self._announced = True

@@ -28,7 +28,7 @@ class Link:
     def __init__(
         self,
         fd: int,
-        path: str,
+        watcher: Watcher,
         on_message: Callable[[dict[str, Any]], None],
         greeting: Callable[[], dict[str, Any] | None],
     ) -> None:
@@ -38,18 +38,17 @@ class Link:
         self._peer.setblocking(False)
         self._first = True
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._watcher = watcher
+        watcher.watch(self._peer.fileno(), self._receive)
+
+    def listen(self, path: str) -> None:
+        """From here on a later daemon finds the shim at `path`."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self._listener.bind(path)
         self._listener.listen(1)
         self._listener.setblocking(False)
-
-    def register(self, watcher: Watcher) -> None:
-        """Joins the loop; before anything else is called."""
-        self._watcher = watcher
-        watcher.watch(self._listener.fileno(), self._accept)
-        if self._peer is not None:
-            watcher.watch(self._peer.fileno(), self._receive)
+        self._watcher.watch(self._listener.fileno(), self._accept)
 
     def send(self, message: dict[str, Any] | None) -> None:
         if self._peer is None or message is None:

@@ -41,19 +41,15 @@ class Parked:
             self.error = str(error)
 
     def go(self, limits: Limits, order: dict[str, Any]) -> None:
-        """Sets the limits and lets the child become bwrap; raises OSError when it could not."""
+        """Sets the limits and lets the child become bwrap; raises OSError when there is none.
+
+        `failure` then ends without a word at exec, or with the text of what went wrong before it.
+        """
         if self.error:
             raise OSError(self.error)
         self.group.create(limits)
         with os.fdopen(self._orders, "wb") as orders:
             orders.write(json.dumps(order).encode())
-        # Ends with exec (the pipe closes) or with the text of what went wrong before it.
-        with os.fdopen(self._failure, "rb") as failure:
-            text = failure.read()
-        if text:
-            os.waitpid(self.pid, 0)
-            self.pid = -1
-            raise OSError(text.decode(errors="replace"))
 
     def abandon(self) -> None:
         """No job came: the child and its group go."""
@@ -67,7 +63,7 @@ class Parked:
         self.out, out = _pipe(_PIPE_BYTES)
         self.err, err = _pipe(_PIPE_BYTES)
         self.status, status = _pipe()
-        self._failure, failure = os.pipe2(os.O_CLOEXEC)
+        self.failure, failure = _pipe()
         orders, self._orders = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
         if self.pid == 0:

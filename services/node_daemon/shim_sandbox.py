@@ -33,6 +33,7 @@ class SandboxChild(Child):
         self._ended: int | None = None
         self._status = b""
         self._error_head = b""
+        self._failure = ""
         self._open: set[int] = set()
         self._pipes: dict[int, int] = {}
 
@@ -42,12 +43,14 @@ class SandboxChild(Child):
         parked.go(Limits(**spec["limits"]), {name: spec[name] for name in _ORDER})
         self._pid = parked.pid
         out_read, err_read, status_read = parked.out, parked.err, parked.status
+        failure_read = parked.failure
         self._pipes = {out_read: STDOUT, err_read: STDERR}
         ended = os.pidfd_open(self._pid)
-        self._open = {out_read, err_read, status_read, ended}
+        self._open = {out_read, err_read, status_read, failure_read, ended}
         watcher.watch(out_read, lambda: self._read(out_read))
         watcher.watch(err_read, lambda: self._read(err_read))
         watcher.watch(status_read, lambda: self._read_status(status_read))
+        watcher.watch(failure_read, lambda: self._read_failure(failure_read))
         watcher.watch(ended, lambda: self._reap(ended))
 
     def terminate(self) -> None:
@@ -74,6 +77,8 @@ class SandboxChild(Child):
         told = next((row["exit-code"] for row in status if "exit-code" in row), None)
         code = self._ended if self._ended >= 0 else 128 - self._ended
         peak, cpu = usage.memory_peak_bytes, usage.cpu_nanoseconds
+        if self._failure:
+            return ChildOutcome(None, failed=f"the sandbox could not be set up: {self._failure}")
         if told is None and self._ended > 0:
             text = self._error_head.decode(errors="replace").strip()
             if text.startswith("bwrap: execvp"):
@@ -115,6 +120,11 @@ class SandboxChild(Child):
             self.running = True
         else:
             self._close(fd)
+
+    def _read_failure(self, fd: int) -> None:
+        """Nothing at all means that bwrap was started."""
+        self._failure += os.read(fd, 4096).decode(errors="replace")
+        self._close(fd)
 
     def _reap(self, fd: int) -> None:
         _, status = os.waitpid(self._pid, 0)

@@ -44,13 +44,20 @@ class Folders:
         return Folders(state, run)
 
     def remove(self) -> None:
-        for tree in Path("/sys/fs/cgroup").glob(f"**/jg-test/{self.run.name}"):
-            for group in [*tree.glob("*/"), tree]:
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+        top = Path("/sys/fs/cgroup")
+        for tree in (top, *top.iterdir()):
+            _remove_groups(tree / "jg-test" / self.run.name)
         loopfs.unmount_all(self.run)
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.state, ignore_errors=True)
+
+
+def _remove_groups(parent: Path) -> None:
+    """Removes what is empty; shims remove their own groups, in their own time."""
+    for group in (*(parent.iterdir() if parent.is_dir() else ()), parent):
+        if group.is_dir():
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 def host(folders: Folders, *, grace_seconds: float = 0.5, **slots: Any) -> ShimHost:

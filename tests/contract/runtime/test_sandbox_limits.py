@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.node_daemon.collect import Refused
 from services.node_daemon.runtime.port import ExitReason, Runtime
 from services.node_daemon.runtime.sandbox import SandboxRuntime
@@ -64,7 +66,7 @@ async def test_a_job_deaf_to_sigterm_is_killed_after_its_grace(sandbox: Runtime)
     )
     attempt = await runtimes.begin(sandbox, runtimes.python(code))
     await runtimes.first_line(attempt)
-    attempt.stop("enough", 0.3)
+    attempt.stop("enough", 3.0)
     done = await runtimes.finish(attempt)
     assert done.exit.signal == 9
     assert done.lines() == ["up", "no"]
@@ -204,6 +206,19 @@ def groups_of(sandbox: Runtime) -> list[str]:
         for path in Path(base).glob("*/cgroup.procs")
         if path.parent.name not in waiting and path.read_text()
     ]
+
+
+async def test_a_sandbox_that_cannot_be_set_up_is_told_apart_from_a_job_that_failed(
+    sandbox: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_bwrap", "/nonexistent/bwrap")
+    told = await runtimes.run(sandbox, runtimes.python("print(1)"))
+    assert told.exit.reason is ExitReason.START_FAILED
+    assert "No such file" in told.exit.message
+    monkeypatch.setattr(sandbox, "_bwrap", "/usr/bin/false")
+    told = await runtimes.run(sandbox, runtimes.python("print(1)"))
+    assert told.exit.reason is ExitReason.START_FAILED
+    assert told.exit.code is None
 
 
 async def test_a_shim_is_used_again_and_leaks_nothing(sandbox: Runtime) -> None:
