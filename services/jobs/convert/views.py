@@ -76,7 +76,7 @@ def job_view(found: Detail) -> pb.JobView:
         provider=place.provider if place else "",
         selected_region=place.region if place else "",
         billing=_billing(job),
-        cost_usd=job.cost.total,
+        cost_usd=_total(job),
         requested_route=spec.constraints.optimize_for or "balanced",
         initial_route=ROUTE,
         effective_route=ROUTE,
@@ -177,10 +177,18 @@ def _duration_ms(found: Detail) -> int | None:
     return max(int((end - job.started_time).total_seconds() * 1000), 0)
 
 
+def _total(job: Job) -> int | None:
+    """What it cost. A job that ended before any node had it costs nothing, and billing, which
+    settles attempts, never says so."""
+    if job.cost.total is None and job.final and job.placement is None:
+        return 0
+    return job.cost.total
+
+
 def _billing(job: Job) -> pb.BillingView:
     hourly = job.cost.hourly or (job.placement.price if job.placement else job.hold.hourly)
     return pb.BillingView(
-        final_cost_usd=job.cost.total if job.final else None,
+        final_cost_usd=_total(job) if job.final else None,
         reserved_usd=job.hold.amount if job.hold.reservation_id else 0,
         hourly_rate_usd=hourly,
         billed_seconds=job.cost.billed_micros / 1_000_000,

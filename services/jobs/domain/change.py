@@ -30,6 +30,11 @@ class Change:
         """The job's row must be written."""
         return self.job is not self.before
 
+    @property
+    def unseals(self) -> bool:
+        """The encrypted environment is not needed any more."""
+        return self.before.sealed and not self.job.sealed
+
     def set(self, **fields: Any) -> None:
         """Changes fields of the job. The first change copies it; the copy is this transition's own
         until it is done, so the further ones may write into it: copying thirty fields for each

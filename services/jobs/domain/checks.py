@@ -27,6 +27,13 @@ class Check:
     reason: str = ""
 
     @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, for those who read nothing but an error's message."""
+        if not self.action or self.action in self.message:
+            return self.message
+        return f"{self.message}. {self.action}"
+
+    @property
     def status(self) -> str:
         """The contract's word: passed, warning or failed."""
         return {"error": "failed", "warning": "warning"}.get(self.severity, "passed")

@@ -79,7 +79,8 @@ class Exit:
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job. `counts` holds how often each activity name was used, `activities` how many there
-    are, `facts` how many were told on the bus. `waiting` says why no node can take it now.
+    are, `facts` how many were told on the bus. `waiting` says why no node can take it now, and
+    `sealed` that an encrypted environment is kept for it.
     """
 
     workspace_id: str
@@ -92,6 +93,7 @@ class Job:
     phase: Phase = Phase.SUBMITTED
     submit_until: datetime | None = None
     waiting: str = ""
+    sealed: bool = False
     attempt: int = 0
     stop_reason: Reason = Reason.NONE
     queued_time: datetime | None = None

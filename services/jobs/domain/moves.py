@@ -83,6 +83,8 @@ def finish(
         failure=failure,
         submit_until=None,
         waiting="",
+        # Nothing will be launched any more: whoever saves this deletes the environment.
+        sealed=False,
     )
     message = failure.summary if failure is not None else status_reason
     change.say(FINAL_ACTIVITY[status], message, attempt=change.job.attempt)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    null,
+    select,
+    tuple_,
+    update,
+)
 
 from libs.db import Bulk, Tx
 from libs.errors import StaleWrite
@@ -102,6 +112,11 @@ _ATTEMPTS = (
 _ADD_SECRETS = insert(job_secrets)
 _SECRETS = select(job_secrets).where(
     job_secrets.c.workspace_id == _WS, job_secrets.c.job_id == _JOB
+)
+_DROP_ENVIRONMENT = (
+    update(job_secrets)
+    .where(job_secrets.c.workspace_id == _WS, job_secrets.c.job_id == _JOB)
+    .values(environment=null())
 )
 _REMOVALS = tuple(
     delete(table).where(table.c.workspace_id == _WS, table.c.job_id == _JOB)
@@ -242,6 +257,11 @@ class JobsRepository(KeyRows):
             "callback_token": token,
         }
         tx.execute(_ADD_SECRETS, values)
+
+    def drop_environments(self, tx: Tx, found: Iterable[Job]) -> None:
+        """Deletes the sealed environments of jobs that will not be launched any more."""
+        for job in found:
+            tx.execute(_DROP_ENVIRONMENT, {"w": job.workspace_id, "j": job.job_id})
 
     def secrets(self, tx: Tx, tenant: Tenant, job_id: str) -> tuple[bytes | None, bytes | None]:
         """(environment, callback token), sealed."""

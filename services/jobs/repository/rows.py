@@ -72,6 +72,7 @@ def job_of(row: Any) -> Job:
         phase=Phase(row.phase),
         submit_until=row.submit_until,
         waiting=view.get("waiting", ""),
+        sealed=view.get("sealed", False),
         attempt=row.attempt,
         stop_reason=Reason(view.get("stop_reason", "")),
         queued_time=_time_of(view.get("queued")),
@@ -181,6 +182,7 @@ def _view(job: Job) -> Values:
     view: Values = {
         "phase_time": to_micros(job.phase_time),
         "waiting": job.waiting,
+        "sealed": job.sealed,
         "stop_reason": job.stop_reason.value,
         "queued": _time(job.queued_time),
         "started": _time(job.started_time),

@@ -39,4 +39,4 @@ def refuse(screening: Screening) -> None:
     blocking = sorted(screening.errors, key=lambda check: order.index(check.reason))
     if blocking:
         worst = blocking[0]
-        raise _ERRORS[worst.reason](worst.message, details={"screening": screening.details()})
+        raise _ERRORS[worst.reason](worst.sentence, details={"screening": screening.details()})

@@ -19,6 +19,8 @@ def save(tools: Tools, tx: Tx, scope: Scope, change: Change) -> Job:
     if change.changed:
         tools.repository.update(tx, scope, job)
         job = replace(job, version=job.version + 1)
+    if change.unseals:
+        tools.repository.drop_environments(tx, [job])
     tools.repository.add_activities(tx, [(job, each) for each in change.activities])
     for number, fact in change.told:
         tx.emit(tools.tell(job, number, fact, tx.now()))

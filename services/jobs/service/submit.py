@@ -221,6 +221,7 @@ async def _begin(tools: Tools, tenant: Tenant, request: Request, plan: _Plan) ->
             updated_time=now,
             submit_until=now + timedelta(seconds=tools.config.submit_lease_seconds),
             waiting=plan.waiting,
+            sealed=environment is not None,
             hold=plan.hold,
         )
         tools.repository.add_keys(tx, tenant, request.rows(job_id, now))

@@ -28,6 +28,7 @@ class _Entry:
     job: Job
     attempts: dict[int, Attempt]
     changed: bool = False
+    unseals: bool = False
     stored: set[int] = field(default_factory=set)
     touched: set[int] = field(default_factory=set)
     activities: list[Activity] = field(default_factory=list)
@@ -70,6 +71,7 @@ class Working:
             raise LookupError(change.job.job_id)
         if change.changed:
             entry.job, entry.changed = change.job, True
+            entry.unseals |= change.unseals
         attempt = change.attempt
         if attempt is not None and attempt is not change.attempt_before:
             entry.attempts[attempt.number] = attempt
@@ -89,6 +91,7 @@ class Working:
         entries = [entry for entry in self._entries.values() if entry is not None]
         repository, tx = self._tools.repository, self._tx
         repository.update_all(tx, [entry.job for entry in entries if entry.changed])
+        repository.drop_environments(tx, [entry.job for entry in entries if entry.unseals])
         # An attempt is closed before the next one is opened: the index wants one open at most.
         repository.update_attempts(
             tx, [e.attempts[n] for e in entries for n in sorted(e.touched & e.stored)]

@@ -204,6 +204,53 @@ def accepted(draft: Draft, defaults: Defaults = STRICT) -> Inspection:
     return found
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        "python",
+        "python:3.11",
+        "pytorch/pytorch:2.4.0-cuda12.1-cudnn9-runtime",
+        "localhost:5000/team_a/img--x:V1",
+        "Registry.example.com:443/a/b__c/d.e@sha256:" + "a" * 64,
+        "nvcr.io/nvidia/cuda:12.4.1-base@sha256:" + "0" * 64,
+    ],
+)
+def test_image_references(image: str) -> None:
+    accepted(replace(DRAFT, image=image))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "http://x/y",
+        "a:b:c",
+        "Upper/Case",
+        "Python",
+        "a//b",
+        "a/",
+        "a:",
+        "x@y",
+        "a..b",
+        "a@sha256:00",
+    ],
+)
+def test_what_no_registry_would_find_is_no_image(image: str) -> None:
+    assert "IMAGE_INVALID" in codes(replace(DRAFT, image=image))
+
+
+def test_the_message_says_what_to_do() -> None:
+    """Many clients show their users error.message and nothing else."""
+    for draft in (
+        replace(DRAFT, image="a image"),
+        replace(DRAFT, command=("x" * 5000,)),
+        replace(DRAFT, expected_artifacts=("/etc/passwd",)),
+        replace(DRAFT, gpu_required=False, model_size_gb=None),
+    ):
+        error = refused(draft)
+        assert error.details["screening"]["fixes"][0] in error.message
+    assert refused(BARE).message.count("Send model_size_gb") == 1
+
+
 def test_required_fields_are_told_in_the_contract_s_words() -> None:
     message = refused(Draft()).message
     assert message.startswith("name, image, and workload_type are required")

@@ -363,6 +363,27 @@ async def test_launch_has_secrets_mounts_and_our_own_variables(world: World) -> 
     assert "signature" not in repr(launch)
 
 
+@pytest.mark.parametrize("end", ["close", "cancel"])
+async def test_the_environment_goes_with_the_end_and_the_token_stays(
+    world: World, end: str
+) -> None:
+    job_id = (await world.submit(SECRETIVE)).job_id
+
+    def kept(tx: Tx) -> tuple[bool, bool]:
+        environment, token = world.repository.secrets(tx, WORKSPACE, job_id)
+        return environment is not None, token is not None
+
+    await world.open(job_id)
+    await world.close(job_id, lost(job_id))
+    assert await world.database.read(kept) == (True, True)
+    if end == "close":
+        await world.run(job_id, attempt=2)
+    else:
+        await world.service.cancel_job(WORKSPACE, job_id, "")
+    assert await world.database.read(kept) == (False, True)
+    assert (await world.service.get_callback(job_id)).token == "canary-token"
+
+
 async def test_launch_is_refused_to_stale_attempts_and_leases(world: World) -> None:
     job_id = (await world.submit(DRAFT)).job_id
     await world.open(job_id)
