@@ -171,6 +171,15 @@ async def test_a_finished_job_shows_all_of_it(doors: Doors) -> None:
     assert not runtime.startup_diagnostics.HasField("inputs_prepared")
 
 
+async def test_a_job_that_no_node_had_costs_nothing(doors: Doors) -> None:
+    job_id = await doors.submit()
+    assert not (await doors.view(job_id)).HasField("cost_usd")
+    await doors.call("CancelJob", pb.CancelJobRequest(job_id=job_id))
+    view = await doors.view(job_id)
+    assert view.billing.HasField("final_cost_usd")
+    assert (view.cost_usd, view.billing.final_cost_usd) == (0, 0)
+
+
 async def test_a_failed_job_shows_its_last_lines(doors: Doors) -> None:
     job_id = await doors.submit()
     await doors.world.run(job_id, code=3)
