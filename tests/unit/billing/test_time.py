@@ -43,6 +43,23 @@ async def test_the_sweep_takes_only_what_nobody_queued(world: World) -> None:
     assert len(world.facts("hold_exhausted")) == 1, "unpaid work must be stopped"
 
 
+async def test_a_restart_gives_the_bus_its_time_before_a_hold_counts_as_left_over(
+    world: World, tmp_path: Path
+) -> None:
+    await world.reserve(HOLD)
+    world.clock.advance(600)  # down: the JobQueued of this job waits in jobs' outbox
+    await world.database.stop()
+    again = World(tmp_path, clock=world.clock)
+    await again.database.start()
+    assert await again.service.sweep() == 0, "the hold of an accepted job was given away"
+    await again.hear(queued())
+    assert not again.facts("hold_exhausted")
+    world.clock.advance(again.config.orphan_seconds + 1)
+    assert await again.service.sweep() == 0
+    await again.database.stop()
+    await world.database.start()
+
+
 async def test_a_close_that_never_comes_frees_the_hold_in_the_end(world: World) -> None:
     await world.reserve(HOLD)
     await world.hear(queued())

@@ -33,8 +33,8 @@ HOUR_PRICE = 3_600_000  # 1,000 micro-USD a second
 class World:
     """One database, one service, and the facts that have happened."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.clock = ManualClock()
+    def __init__(self, folder: Path, clock: ManualClock | None = None, **settings: Any) -> None:
+        self.clock = clock or ManualClock()
         self.config = BillingConfig(**settings)
         self.wake = connect_wake("memory://")
         self.ids = IdSource(self.clock)
