@@ -21,7 +21,7 @@ from services.jobs.domain.job import (
     Placement,
     Queued,
 )
-from services.jobs.domain.moves import finish
+from services.jobs.domain.moves import BUDGET_SENTENCE, finish
 from services.jobs.domain.states import (
     ATTEMPT_MOVES,
     INFRASTRUCTURE,
@@ -245,11 +245,7 @@ def _cause(job: Job, fact: LeaseClosed) -> tuple[Reason, str, str]:
             "The command used more memory than its limit.",
         )
     if job.stop_reason is Reason.BUDGET:
-        return (
-            Reason.BUDGET,
-            "BUDGET_EXHAUSTED",
-            "The credit held for the job was used up; add credit or raise max_cost_usd.",
-        )
+        return Reason.BUDGET, "BUDGET_EXHAUSTED", BUDGET_SENTENCE
     if fact.outcome is Outcome.IMAGE_UNAVAILABLE:
         return Reason.IMAGE, "IMAGE_UNAVAILABLE", _sentence(fact)
     if exit is not None and exit.stopped:

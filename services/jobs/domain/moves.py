@@ -10,6 +10,8 @@ from services.jobs.domain.change import Change
 from services.jobs.domain.job import Failure, Finished, Hold, Job, Queued, StopRequested
 from services.jobs.domain.states import Phase, Reason, Status
 
+BUDGET_SENTENCE = "The credit held for the job was used up; add credit or raise max_cost_usd."
+
 
 def queue(job: Job, now: datetime, hold: Hold, waiting: str) -> Change:
     """PENDING -> QUEUED: its money is held and attempt 1 may be placed. `waiting` says why no node
@@ -56,14 +58,19 @@ def cancel(job: Job, now: datetime, reason: str, *, lease_open: bool) -> Change:
 
 
 def stop(job: Job, now: datetime, attempt: int, reason: Reason) -> Change:
-    """The attempt must stop, and the job fails once its lease is closed. Nothing when it is final,
-    already stopping or at another attempt."""
+    """The attempt must stop, and the job fails once its lease is closed; at once while no lease is
+    known. Nothing when it is final, already stopping or at another attempt."""
     change = Change(job, now)
     if job.final or job.stop_reason is not Reason.NONE or job.attempt != attempt:
         return change
     change.job = replace(job, stop_reason=reason)
     change.say("budget_exhausted", attempt=attempt)
     change.tell(StopRequested(attempt, reason))
+    if job.status is Status.QUEUED:
+        # Nobody would end it: the planner drops it, and a lease on its way to us is not granted.
+        failure = Failure("BUDGET_EXHAUSTED", BUDGET_SENTENCE, job.phase.value)
+        finish(change, Status.FAILED, reason, failure.summary, failure)
+        change.tell(Finished(lease_open=False))
     return change
 
 

@@ -304,6 +304,22 @@ async def test_a_used_up_hold_stops_and_fails_the_job(world: World) -> None:
     assert (await world.job(job_id)).hold.amount == 0
 
 
+async def test_a_queued_job_whose_hold_went_ends_without_a_lease(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.hear(billing_pb.HoldExhausted(attempt=1), job_id)
+    job = await world.job(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.code) == (Status.FAILED, "BUDGET_EXHAUSTED")
+    assert [each.WhichOneof("fact") for each in world.told] == [
+        "queued", "stop_requested", "finished",
+    ]  # fmt: skip
+    await world.open(job_id)  # its placement was on the way
+    with pytest.raises(LaunchRefused):
+        await world.service.get_launch_spec(job_id, 1, "lease_1", 0)
+    await world.close(job_id, lost(job_id, outcome=lease_pb2.LEASE_OUTCOME_CANCELLED))
+    assert len(world.facts("finished")) == 1
+
+
 async def test_a_slow_step_is_shown_before_the_start(world: World) -> None:
     job_id = (await world.submit()).job_id
     await world.open(job_id)
