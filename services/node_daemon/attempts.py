@@ -63,10 +63,12 @@ class Lease:
         self.want = want
         self.stage = Stage.CLAIMING if attempt is None else Stage.RUNNING
         self.stop_reason = ""
+        self.asked_epoch = 0  # the session whose start claim was sent last
         self.phases: list[lease_pb2.PhaseReport] = []
         self._world = world
         self._attempt = attempt
         self.killed = False
+        self._grace_seconds = 0.0
         self._grant = b""
         self._granted = asyncio.Event()
         self._plan = journal.Plan()
@@ -90,7 +92,7 @@ class Lease:
                 self._plan = self._world.journal.find(self.want.lease_id)
             if self._attempt is not None:
                 await self._follow(self._attempt)
-                self._world.journal.forget(self.want.lease_id)
+            self._world.journal.forget(self.want.lease_id)
         finally:
             self._quiet()
             self._world.logs.detach(self.want.lease_id)
@@ -116,7 +118,7 @@ class Lease:
 
     def stop(self, reason: str, grace_seconds: float) -> None:
         """Ends the process, or the preparations for it; the rest goes its way."""
-        self.stop_reason = reason
+        self.stop_reason, self._grace_seconds = reason, grace_seconds
         if self._attempt is not None:
             self._attempt.stop(reason, grace_seconds)
         else:
@@ -172,10 +174,11 @@ class Lease:
         """The launch, or None when the lease has ended here."""
 
         async def ask() -> pb.StartClaimResponse:
+            self.asked_epoch = self._world.epoch()
             request = pb.StartClaimRequest(
                 lease_id=self.want.lease_id,
                 attempt=self.want.attempt,
-                session_epoch=self._world.epoch(),
+                session_epoch=self.asked_epoch,
             )
             answer: pb.StartClaimResponse = await self._world.grid.decisions.StartClaim(request)
             return answer
@@ -240,7 +243,7 @@ class Lease:
     async def _follow(self, attempt: Attempt) -> None:
         self.stage = Stage.RUNNING
         if self.stop_reason or self.killed:
-            attempt.stop(self.stop_reason, 0.0)
+            attempt.stop(self.stop_reason, self._grace_seconds)
         if self._world.deadline() > self._world.clock.monotonic():
             # Else it keeps the deadline it has: that of its start, or of the former daemon.
             attempt.renew(self._world.deadline())

@@ -46,7 +46,7 @@ class Daemon:
         self._gpus = gpus
         self._clock = clock
         self._identity: identity.Identity | None = None
-        self._grid = Grid(config.grid, config.tls_ca_file, self._credential)
+        self._grid: Grid | None = None
         self._draining = False
         self._opened: list[Runtime] = []
         self.session: Session | None = None
@@ -55,11 +55,13 @@ class Daemon:
         self._logs: TaskPart | None = None
 
     async def start(self) -> None:
+        # Not before: gRPC binds a channel to the loop that runs.
+        self._grid = Grid(self._config.grid, self._config.tls_ca_file, self._credential)
         self._identity = identity.load(self._config.home)
         attempts = await self._open_runtimes()
         inventory = self._inventory()
         if self._identity is None:
-            self._identity = await self._enrol(inventory)
+            self._identity = await self._enrol(self._grid, inventory)
         session = Session(
             self._grid,
             inventory,
@@ -68,7 +70,7 @@ class Daemon:
             look=self._look,
             on_open=self._announce,
         )
-        world = self._world(session)
+        world = self._world(self._grid, session)
         self._leases = session.leases = Leases(world)
         self.session = session
         self._leases.adopt(attempts)
@@ -84,7 +86,8 @@ class Daemon:
             await self._leases.close()
         if self._http is not None:
             await self._http.close()
-        await self._grid.close()
+        if self._grid is not None:
+            await self._grid.close()
         for runtime in reversed(self._opened):
             await runtime.close()
         if self._gpus is not None:
@@ -105,7 +108,7 @@ class Daemon:
             _log.info("attempts taken over", leases=[each.lease_id for each in found])
         return found
 
-    async def _enrol(self, inventory: lease_pb2.NodeInventory) -> identity.Identity:
+    async def _enrol(self, grid: Grid, inventory: lease_pb2.NodeInventory) -> identity.Identity:
         token = identity.read_token(self._config.enrolment_token_file)
         request = pb.EnrolRequest(
             enrolment_token=token,
@@ -117,7 +120,7 @@ class Daemon:
         backoff = Backoff(self._clock, limits.retry_seconds, limits.retry_seconds_max)
 
         async def ask() -> pb.EnrolResponse:
-            answer: pb.EnrolResponse = await self._grid.decisions.Enrol(request)
+            answer: pb.EnrolResponse = await grid.decisions.Enrol(request)
             return answer
 
         answer = await insist(ask, backoff)
@@ -126,17 +129,17 @@ class Daemon:
         _log.info("enrolled", node_id=found.node_id)
         return found
 
-    def _world(self, session: Session) -> World:
+    def _world(self, grid: Grid, session: Session) -> World:
         limits, home = self._config.limits, self._config.home
         notes = journal.Journal(home / "leases")
         notes.open()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_READ_SECONDS)
         self._http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
         return World(
-            grid=self._grid,
+            grid=grid,
             runtimes=self._runtimes,
-            logs=LogsOut(self._grid, self._clock, limits),
-            uploads=Uploads(self._grid, self._http, self._clock, limits),
+            logs=LogsOut(grid, self._clock, limits),
+            uploads=Uploads(grid, self._http, self._clock, limits),
             http=self._http,
             journal=notes,
             clock=self._clock,

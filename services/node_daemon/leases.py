@@ -108,17 +108,19 @@ class Leases:
         lease_id = lease.want.lease_id
         self._leases[lease_id] = lease
         work = lease.refuse(refuse) if refuse else lease.run()
-        task = asyncio.create_task(self._run(lease_id, work), name=lease_id)
+        task = asyncio.create_task(self._run(lease, work), name=lease_id)
         self._tasks[lease_id] = task
         _held.set(len(self._leases))
 
-    async def _run(self, lease_id: str, work: Coroutine[Any, Any, None]) -> None:
-        epoch = self._desired.epoch
+    async def _run(self, lease: Lease, work: Coroutine[Any, Any, None]) -> None:
+        lease_id = lease.want.lease_id
         try:
             await work
-        except (Revoked, GridError) as error:
-            self._refused |= {(lease_id, self._desired.epoch), (lease_id, epoch)}
-            _log.info("lease not started", lease_id=lease_id, why=str(error) or "revoked")
+        except Revoked:
+            self._refused |= {(lease_id, lease.asked_epoch)}
+        except GridError as error:
+            self._refused |= {(lease_id, self._desired.epoch)}
+            _log.info("lease not started", lease_id=lease_id, why=error.message)
         except Exception:
             self._refused |= {(lease_id, self._desired.epoch)}
             _log.exception("lease failed on this node", lease_id=lease_id)

@@ -126,13 +126,15 @@ class LogsOut:
                 await self._stream(backoff)
             except GridError as error:
                 _log.info("log stream ended, trying again", reason=error.reason)
-            for feed in self._feeds.values():
-                feed.rewind(new_stream=True)
-                self._more(feed.lease_id)
+            if self._feeds:
+                self._bell.set()
             await backoff.pause()
 
     async def _stream(self, backoff: Backoff) -> None:
         self._stream_number += 1
+        for feed in self._feeds.values():
+            feed.rewind(new_stream=True)
+            self._more(feed.lease_id)
         call = self._grid.logs.AppendLogs(self._requests(self._stream_number))
         try:
             async for response in call:
@@ -143,6 +145,9 @@ class LogsOut:
             # gRPC leaves the iterator of this call to itself: from here on it must see that it is
             # not the current one, or it would take what is meant for the next call.
             self._stream_number += 1
+        for feed in self._feeds.values():
+            feed.rewind(new_stream=True)
+            self._more(feed.lease_id)
 
     async def _requests(self, stream: int) -> AsyncIterator[pb.AppendLogsRequest]:
         while True:

@@ -118,6 +118,7 @@ class Session:
         try:
             await self._send(call, hello=True)
             writer = asyncio.create_task(self._write(call))
+            writer.add_done_callback(lambda task: self._ended(task, call))
             async for response in call:
                 backoff.reset()
                 self._hear(response)
@@ -126,21 +127,27 @@ class Session:
             if not self._silent:
                 raise
             # gRPC says so when our own writer has cancelled the call.
-            raise Unavailable("the grid is silent") from None
+            raise Unavailable("the grid is silent, or this node could not speak") from None
         finally:
             call.cancel()
             if writer is not None:
                 writer.cancel()
-                with contextlib.suppress(asyncio.CancelledError, GridError):
-                    await writer
+                await asyncio.gather(writer, return_exceptions=True)
+
+    def _ended(self, writer: asyncio.Task[None], call: Any) -> None:
+        """Without its writer a stream is no use: its leases would run out unsaid."""
+        if writer.cancelled():
+            return
+        if (error := writer.exception()) is not None:
+            _log.warning("the session's writer failed", error=repr(error))
+        self._silent = True
+        call.cancel()
 
     async def _write(self, call: Any) -> None:
-        """Heartbeats, and news in between. Ends the stream when nothing is heard any more."""
+        """Heartbeats, and news in between. Returns when nothing is heard any more."""
         while True:
             now, beat_at = self._clock.monotonic(), self._beat_at + self._heartbeat
             if now - self._heard_at > self._heartbeat * self._limits.silent_heartbeats_max:
-                self._silent = True
-                call.cancel()
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(beat_at - now, 0.0)):

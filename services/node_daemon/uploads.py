@@ -22,6 +22,8 @@ _log = logger("uploads")
 AFTER_PUT = failpoints.register(
     "node.upload.after_put", "the bytes of an artifact are in the store, it is not committed"
 )
+# Times that bytes may arrive as others than were announced.
+_DAMAGED_MAX = 3
 # Beyond this a digest is worth a thread.
 _INLINE_BYTES = 1024 * 1024
 _OK = frozenset({200, 201, 204})
@@ -69,13 +71,15 @@ class Uploads:
             backoff = Backoff(
                 self._clock, self._limits.retry_seconds, self._limits.retry_seconds_max
             )
+            damaged = 0
             give_up = self._clock.monotonic() + self._limits.upload_seconds_max
             while True:
                 try:
                     await self._attempt(file, digest, grant())
                     return ""
                 except GridError as error:
-                    if error.code not in RETRYABLE | {Code.FAILED_PRECONDITION}:
+                    damaged += error.code is Code.FAILED_PRECONDITION
+                    if not _may_retry(error) or damaged == _DAMAGED_MAX:
                         return error.message
                     why = error.message
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -122,3 +126,12 @@ class Uploads:
         for chunk in file.chunks(self._limits.upload_chunk_bytes):
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def _may_retry(error: GridError) -> bool:
+    """A limit of the job stays, unless it says when it ends; a grant that has run out is renewed
+    by the session."""
+    if error.code is Code.RESOURCE_EXHAUSTED:
+        return error.retry_after_seconds is not None
+    renewable = error.reason == "GRANT_EXPIRED"
+    return renewable or error.code in RETRYABLE or error.code is Code.FAILED_PRECONDITION
