@@ -149,6 +149,14 @@ async def test_unknown_input(clean: Workspace, input_id: str) -> None:
         assert (submit.status, submit.code) == (404, "JOB_INPUT_NOT_FOUND")
 
 
+@pytest.mark.parametrize("reference", [{}, {"input": "inp_x"}, {"input_id": ""}, ""])
+async def test_input_without_an_id(clean: Workspace, reference: Any) -> None:
+    for field in ("input_files", "script_files"):
+        submit = await clean.api.post("/v1/jobs", draft(**{field: [reference]}))
+        assert (submit.status, submit.code) == (400, "INVALID_REQUEST")
+        assert submit.message.startswith(f"{field}[0].input_id: ")
+
+
 async def test_input_of_another_workspace_is_unknown(theirs: Workspace, clean: Workspace) -> None:
     slot, done = await upload(theirs.api, "secret.txt", b"secret")
     assert done.status == 200

@@ -57,6 +57,14 @@ async def test_cursor_leaves_no_hole(ours: Workspace, job_id: str) -> None:
     assert (await read(ours, job_id, cursor=cursor))["next_cursor"] == cursor
 
 
+async def test_cursor_that_no_entry_has(ours: Workspace, job_id: str) -> None:
+    for cursor in ("-1", "abc", "9" * 20):
+        for path in ("logs", "logs/live"):
+            refused = await ours.api.get(f"/v1/jobs/{job_id}/{path}", cursor=cursor)
+            assert (refused.status, refused.code) == (400, "INVALID_REQUEST")
+            assert "next_cursor" in refused.message
+
+
 async def test_streams_are_told_apart(ours: Workspace, job_id: str) -> None:
     errors = await read(ours, job_id, stream="stderr")
     assert [item["message"] for item in errors["items"]] == ["oops"]
