@@ -46,7 +46,7 @@ class Claims:
         try:
             launch = await self._deps.launches.get_launch(lease)
         except LaunchRefused:
-            await self._refuse(lease_id)
+            await self._refuse(lease_id, epoch)
             return _answer(ClaimOutcome.REVOKED)
         outcome = await self._claim(lease_id, node_id, epoch, again=again)
         if outcome is not ClaimOutcome.GRANT:
@@ -93,12 +93,16 @@ class Claims:
 
         return await retry_stale(lambda: self._deps.database.write(work))
 
-    async def _refuse(self, lease_id: str) -> None:
+    async def _refuse(self, lease_id: str, epoch: int) -> None:
+        """Also a lease that was granted, when its node still asks: it runs nothing, and once it is
+        told REVOKED it would never speak of the lease again."""
         closing = Closing(Outcome.CANCELLED, message="the attempt was not wanted any more")
 
         def work(tx: Tx) -> None:
             lease = self._deps.repository.lease(tx, SCOPE, lease_id)
-            if lease is not None and lease.state is LeaseState.ASSIGNED:
+            if lease is None:
+                return
+            if lease.state is LeaseState.ASSIGNED or lease.may_be_granted_again(epoch):
                 closed = self._deps.move(tx, lease, lease.close(closing, tx.now()))
                 tx.after_commit(partial(self._deps.sessions.offer, closed))
 

@@ -66,6 +66,21 @@ async def test_the_grant_is_given_again_until_the_node_has_spoken(grid: Grid) ->
     assert grid.kinds() == ["opened", "claimed"]
 
 
+async def test_a_lost_grant_that_is_not_wanted_any_more_holds_nothing(grid: Grid) -> None:
+    session = await grid.online()
+    lease = await grid.place(session.node_id)
+    await claim(grid, session, lease)  # the answer is lost, and the job is cancelled
+
+    def refuse(lease: Lease) -> Any:
+        raise LaunchRefused
+
+    grid.launches.answer = refuse
+    await grid.stop("job_1")
+    assert (await claim(grid, session, lease)).outcome is ClaimOutcome.REVOKED
+    assert not (await grid.lease(lease.lease_id)).open, "its GPUs would be held for ever"
+    assert grid.kinds() == ["opened", "claimed", "closed"]
+
+
 async def test_a_new_session_is_never_granted_what_the_old_one_claimed(grid: Grid) -> None:
     session = await grid.online()
     lease = await grid.place(session.node_id)
