@@ -165,7 +165,7 @@ class Lease:
             failed = (Outcome.CANCELLED, self.stop_reason)
         except TimeoutError:
             failed = (Outcome.RUNTIME_FAILED, "the inputs could not be had in time")
-        except (GridError, OSError) as error:
+        except Exception as error:  # whatever it is, the lease must not stay open over it
             failed = _failure(error)
         if failed is not None and not self.killed:
             await self._complete(*failed)
@@ -208,7 +208,11 @@ class Lease:
             await runtime.discard(prepared)
             raise
         # From here on a stop reaches the process itself.
-        attempt = await runtime.start(prepared, self._world.deadline())
+        try:
+            attempt = await runtime.start(prepared, self._world.deadline())
+        except Exception:
+            await runtime.discard(prepared)  # nothing runs, so nobody else would
+            raise
         await AFTER_START.hit_async()
         return attempt
 
@@ -286,11 +290,15 @@ class Lease:
     async def _collect(self, attempt: Attempt, ended: Exit) -> Sent:
         if ended.reason in (ExitReason.RUNTIME_LOST, ExitReason.START_FAILED):
             return Sent()
-        with await attempt.artifacts() as files:
-            for refusal in files.refusals:
-                text = f"{refusal.path} was not collected: {refusal.reason.value}"
-                self._report(Phase.NOTICE, text, {"level": "warning"})
-            return await self._world.uploads.send(files, lambda: self._grant)
+        try:
+            with await attempt.artifacts() as files:
+                for refusal in files.refusals:
+                    text = f"{refusal.path} was not collected: {refusal.reason.value}"
+                    self._report(Phase.NOTICE, text, {"level": "warning"})
+                return await self._world.uploads.send(files, lambda: self._grant)
+        except OSError as error:  # the node's trouble with its own disk must not hold the lease
+            _log.exception("artifacts could not be read", lease_id=self.want.lease_id)
+            return Sent(failed=(("artifacts", error.strerror or type(error).__name__),))
 
     async def _complete(
         self, outcome: Outcome, message: str, sent: Sent | None = None, *, gap: bool = False
@@ -351,7 +359,10 @@ class Lease:
 _WITH_EXIT = frozenset({Outcome.EXITED, Outcome.CANCELLED})
 
 
-def _failure(error: GridError | OSError) -> tuple[Outcome, str]:
+def _failure(error: Exception) -> tuple[Outcome, str]:
     if isinstance(error, GridError):
         return domain.outcome_of_failure(error.reason), error.message
-    return Outcome.RUNTIME_FAILED, f"the node failed to start it: {error.strerror or error}"
+    if isinstance(error, OSError):
+        return Outcome.RUNTIME_FAILED, f"the node failed to start it: {error.strerror or error}"
+    _log.error("a start failed in an unexpected way", exc_info=error)
+    return Outcome.RUNTIME_FAILED, f"the node failed to start it: {type(error).__name__}"

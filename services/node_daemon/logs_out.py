@@ -181,7 +181,13 @@ class LogsOut:
             return
         while not feed.held_back and not feed.done.is_set() and self._room(feed):
             start, round_ = feed.offset, feed.rounds
-            batch = feed.logs.read(start, self._limits.log_batch_bytes)
+            try:
+                batch = feed.logs.read(start, self._limits.log_batch_bytes)
+            except (OSError, ValueError) as error:
+                # One spool that cannot be read must not end the stream that all share.
+                _log.warning("a log cannot be read", lease_id=feed.lease_id, error=repr(error))
+                self._give_up(feed)
+                return
             if not batch.blocks:
                 return
             feed.offset = batch.next_offset

@@ -67,7 +67,11 @@ class Uploads:
     async def _send_one(self, file: CollectedFile, grant: Callable[[], bytes]) -> str:
         """Empty when the file is committed; why not otherwise."""
         async with self._room:
-            digest = await self._digest(file)
+            try:
+                digest = await self._digest(file)
+            except OSError as error:
+                # Raised, it would close all files under the uploads that still read them.
+                return type(error).__name__
             backoff = Backoff(
                 self._clock, self._limits.retry_seconds, self._limits.retry_seconds_max
             )

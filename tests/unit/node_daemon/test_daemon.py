@@ -15,6 +15,7 @@ from libs.errors import Unavailable
 from services.node_daemon import identity
 from services.node_daemon.domain import Stage
 from services.node_daemon.module import build
+from services.node_daemon.runtime.simulated import SimulatedAttempt, SimulatedRuntime
 from services.node_daemon.session import NodeRevoked
 from services.nodes.domain import LeaseState, NodeState, Outcome
 from services.nodes.errors import LaunchRefused
@@ -310,3 +311,32 @@ async def test_heartbeats_write_nothing_on_the_bus(grid: SmallGrid) -> None:
         before = len(grid.told)
         await asyncio.sleep(0.5)
         assert len(grid.told) == before
+
+
+async def test_a_start_that_fails_in_an_unexpected_way_frees_the_lease_and_the_slot(
+    grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(*_: object) -> None:
+        raise RuntimeError("the engine has hung up")
+
+    monkeypatch.setattr(SimulatedRuntime, "start", start)
+    async with grid.daemon() as daemon:
+        lease = await grid.place()
+        closed = await grid.closed(lease, 3)
+        assert not (daemon._config.home / "simulated" / lease.lease_id).exists()
+    assert closed.outcome is Outcome.RUNTIME_FAILED
+
+
+async def test_artifacts_that_cannot_be_read_do_not_hold_the_lease(
+    grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def artifacts(_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(SimulatedAttempt, "artifacts", artifacts)
+    grid.jobs.script = "stdout=hello;exit=0"
+    async with grid.daemon():
+        lease = await grid.place()
+        closed = await grid.closed(lease, 3)
+    assert (closed.outcome, closed.exit and closed.exit.code) == (Outcome.EXITED, 0)
+    assert "artifacts were not kept" in grid.facts(lease)[-1].message

@@ -183,3 +183,21 @@ async def test_an_empty_spool_is_no_gap() -> None:
     keeper = Keeper()
     feed = await send(Spool(), Wire(keeper))
     assert not feed.gap
+
+
+async def test_a_spool_that_cannot_be_read_is_a_gap_and_takes_nothing_from_others(
+    whole: Spool,
+) -> None:
+    class Broken(Spool):
+        def read(self, offset: int, limit: int = 65536) -> LogBatch:
+            raise OSError(24, "Too many open files")
+
+    keeper = Keeper()
+    out = LogsOut(Wire(keeper), SystemClock(), LIMITS)  # type: ignore[arg-type]
+    task = asyncio.create_task(out.run())
+    broken = out.attach("broken", Broken(), b"grant")
+    feed = out.attach("l", whole, b"grant")
+    await asyncio.wait_for(asyncio.gather(out.finish(broken, 9), out.finish(feed, 5)), 5)
+    assert not task.done(), "the stream that all share has died"
+    assert broken.gap and not feed.gap and keeper.kept == {1: 50, 2: 3}
+    task.cancel()
