@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from libs.db.types import from_micros, to_micros
@@ -40,7 +41,11 @@ def _names(cls: Any, without: frozenset[str]) -> tuple[str, ...]:
 _NODE_PLAIN = _names(Node, _NODE_NESTED)
 _NODE_CHANGING = _names(Node, _NODE_NESTED | _NODE_FIXED)
 _LEASE_PLAIN = _names(Lease, _LEASE_NESTED)
-_LEASE_CHANGING = _names(Lease, _LEASE_NESTED | _LEASE_FIXED)
+_LEASE_CHANGES_PLAIN = _names(Lease, _LEASE_NESTED | _LEASE_FIXED)
+_LEASE_VALUES = attrgetter(*_LEASE_PLAIN)
+_LEASE_CHANGES = attrgetter(*_LEASE_CHANGES_PLAIN)
+LEASE_COLUMNS = (*_LEASE_PLAIN, "state", "exit", "outcome", "terms")
+LEASE_CHANGING = (*_LEASE_CHANGES_PLAIN, "state", "exit", "outcome")
 _GPU = _names(Gpu, frozenset())
 _GPU_NEED = _names(GpuNeed, frozenset())
 _INVENTORY = _names(Inventory, frozenset({"gpus"}))
@@ -71,15 +76,14 @@ def node_from_row(row: Mapping[Any, Any]) -> Node:
     return Node(inventory=inventory, state=NodeState(row["state"]), **plain)
 
 
-def lease_row(lease: Lease) -> dict[str, Any]:
-    """All columns of a lease."""
-    row = {name: getattr(lease, name) for name in _LEASE_PLAIN}
-    return row | _lease_nested(lease) | {"terms": _terms_json(lease.terms)}
+def lease_row(lease: Lease) -> list[Any]:
+    """The values of LEASE_COLUMNS."""
+    return [*_LEASE_VALUES(lease), *_lease_nested(lease), _terms_json(lease.terms)]
 
 
-def lease_changes(lease: Lease) -> dict[str, Any]:
-    """The columns of a lease that may change."""
-    return {name: getattr(lease, name) for name in _LEASE_CHANGING} | _lease_nested(lease)
+def lease_changes(lease: Lease) -> list[Any]:
+    """The values of LEASE_CHANGING."""
+    return [*_LEASE_CHANGES(lease), *_lease_nested(lease)]
 
 
 def lease_from_row(row: Mapping[Any, Any]) -> Lease:
@@ -94,12 +98,9 @@ def lease_from_row(row: Mapping[Any, Any]) -> Lease:
     )
 
 
-def _lease_nested(lease: Lease) -> dict[str, Any]:
-    return {
-        "state": lease.state.value,
-        "exit": _exit_json(lease.exit),
-        "outcome": None if lease.outcome is None else lease.outcome.value,
-    }
+def _lease_nested(lease: Lease) -> list[Any]:
+    outcome = None if lease.outcome is None else lease.outcome.value
+    return [lease.state.value, _exit_json(lease.exit), outcome]
 
 
 def _plain(value: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from libs.db import Tx
+from libs.db import Bulk, Tx
 from libs.errors import StaleWrite
 from libs.tenancy import SystemScope
 from services.nodes import tables
 from services.nodes.domain import EnrolmentToken, Lease, LeaseState, Node, NodeState
 from services.nodes.repository.rows import (
+    LEASE_CHANGING,
+    LEASE_COLUMNS,
     lease_changes,
     lease_from_row,
     lease_row,
@@ -35,18 +37,16 @@ _LIVE = (NodeState.ONLINE.value, NodeState.DRAINING.value)
 
 _NODE = select(_n).where(_n.c.node_id == bindparam("id"))
 _NODE_BY_PREFIX = select(_n).where(_n.c.prefix == bindparam("prefix"))
-# The SET clause of these two comes from the names of the values.
+# The SET clause comes from the names of the values.
 _NODE_UPDATE = update(_n).where(
     _n.c.node_id == bindparam("at_id"), _n.c.version == bindparam("at_version")
 )
-_RENEW = (
+# A node that was given up or revoked has moved on to another epoch, so this is all it takes.
+_RENEW = Bulk(
     update(_n)
-    .where(
-        _n.c.node_id == bindparam("at_id"),
-        _n.c.session_epoch == bindparam("at_epoch"),
-        _n.c.state.in_(_LIVE),
-    )
-    .values(renewed_time=bindparam("now"))
+    .where(_n.c.node_id == bindparam("at_id"), _n.c.session_epoch == bindparam("at_epoch"))
+    .values(renewed_time=bindparam("now")),
+    *("at_id", "at_epoch", "now"),
 )
 _LEASE = select(_l).where(_l.c.lease_id == bindparam("id"))
 _OPEN_OF_NODE = (
@@ -63,11 +63,17 @@ _OPEN_OF_JOB = (
     .order_by(_l.c.lease_id)
 )
 _ALLOCATION = select(_l.c.lease_id).where(_l.c.allocation_id == bindparam("id")).limit(1)
-_LEASE_INSERT = insert(_l)
-_LEASE_UPDATE = update(_l).where(
-    _l.c.workspace_id == bindparam("at_workspace"),
-    _l.c.lease_id == bindparam("at_id"),
-    _l.c.version == bindparam("at_version"),
+_LEASE_INSERT = Bulk(insert(_l), *LEASE_COLUMNS)
+_LEASE_UPDATE = Bulk(
+    update(_l)
+    .where(
+        _l.c.workspace_id == bindparam("at_workspace"),
+        _l.c.lease_id == bindparam("at_id"),
+        _l.c.version == bindparam("at_version"),
+    )
+    .values({name: bindparam(f"to_{name}") for name in LEASE_CHANGING}),
+    *("at_workspace", "at_id", "at_version"),
+    *(f"to_{name}" for name in LEASE_CHANGING),
 )
 _REBIND = (
     update(_l)
@@ -150,10 +156,16 @@ class NodesRepository:
         at = {"at_id": node.node_id, "at_version": node.version - 1}
         _touched(tx.execute(_NODE_UPDATE, node_changes(node) | at))
 
-    def renew(self, tx: Tx, scope: SystemScope, node_id: str, epoch: int, now: datetime) -> bool:
-        """Notes that the node was heard of; False when its session is over."""
-        values = {"at_id": node_id, "at_epoch": epoch, "now": now}
-        return tx.execute(_RENEW, values).rowcount == 1
+    def renew(
+        self, tx: Tx, scope: SystemScope, heard: Sequence[tuple[str, int, datetime]]
+    ) -> list[str]:
+        """Notes when nodes (id, epoch, time) were heard of; ids of those whose session is over."""
+        if tx.execute_bulk(_RENEW, heard) == len(heard):
+            return []
+        ids = [node_id for node_id, _, _ in heard]
+        found = select(_n.c.node_id, _n.c.session_epoch).where(_n.c.node_id.in_(ids))
+        now = {row.node_id: row.session_epoch for row in tx.execute(found)}
+        return [node_id for node_id, epoch, _ in heard if now.get(node_id) != epoch]
 
     def lease(self, tx: Tx, scope: SystemScope, lease_id: str) -> Lease | None:
         """The lease with this id."""
@@ -199,16 +211,16 @@ class NodesRepository:
 
     def add_lease(self, tx: Tx, scope: SystemScope, lease: Lease) -> None:
         """Inserts; raises StaleWrite when the allocation has an open lease."""
-        _insert(tx, _LEASE_INSERT, lease_row(lease))
+        try:
+            tx.execute_bulk(_LEASE_INSERT, [lease_row(lease)])
+        except IntegrityError:
+            raise StaleWrite from None
 
     def update_lease(self, tx: Tx, scope: SystemScope, before: Lease, after: Lease) -> None:
         """Writes `after` where `before` still stands; StaleWrite when it does not."""
-        at = {
-            "at_workspace": before.workspace_id,
-            "at_id": before.lease_id,
-            "at_version": before.version,
-        }
-        _touched(tx.execute(_LEASE_UPDATE, lease_changes(after) | at))
+        at = (before.workspace_id, before.lease_id, before.version)
+        if tx.execute_bulk(_LEASE_UPDATE, [(*at, *lease_changes(after))]) != 1:
+            raise StaleWrite
 
     def rebind(self, tx: Tx, scope: SystemScope, node_id: str, epoch: int) -> None:
         """Moves the open leases of a node to its new session."""

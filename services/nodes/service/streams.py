@@ -110,12 +110,11 @@ class Streams:
 
         def work(tx: Tx) -> list[NodeSession]:
             now, monotonic = tx.now(), self._deps.clock.monotonic()
-            stale = []
-            for node_id, (session, heard_at) in batch.items():
-                heard = now - timedelta(seconds=monotonic - heard_at)
-                if not self._deps.repository.renew(tx, SCOPE, node_id, session.epoch, heard):
-                    stale.append(session)
-            return stale
+            heard = [
+                (node_id, session.epoch, now - timedelta(seconds=monotonic - heard_at))
+                for node_id, (session, heard_at) in batch.items()
+            ]
+            return [batch[each][0] for each in self._deps.repository.renew(tx, SCOPE, heard)]
 
         try:
             stale = await self._deps.database.write(work)
