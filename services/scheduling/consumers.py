@@ -37,10 +37,10 @@ def handlers(service: SchedulingService) -> Mapping[type[Message], Handler]:
     def on_node(tx: Tx, meta: EventMeta, fact: NodeChanged) -> None:
         facts.node_changed(tx, _BUS, convert.node(meta, fact))
 
-    # What is freed matters at once only to somebody who waits. A job that is over while it waits
-    # was told to stop too, and that is not lazy.
+    # What is freed matters at once only to somebody who waits, and behind somebody who waits a new
+    # job waits too. A job that is over while it waits was told to stop as well, which is not lazy.
     return {
-        JobQueued: on_queued,
+        JobQueued: lazily(on_queued, when=service.somebody_waits),
         JobStopRequested: on_stop_requested,
         JobFinished: lazily(on_finished),
         LeaseClosed: lazily(on_closed, when=service.nobody_waits),

@@ -35,6 +35,10 @@ class SchedulingService:
         """The queue is empty."""
         return not len(self._state.planner.queue)
 
+    def somebody_waits(self) -> bool:
+        """The queue is not empty."""
+        return not self.nobody_waits()
+
     async def load(self) -> None:
         """Fills the planner from the tables. Has to be done before anything is asked or heard."""
         await self._database.write(self._state.load)
