@@ -53,10 +53,20 @@ class TaskPart:
             try:
                 await self._work()
                 return
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                # Else something that the work awaited was cancelled by others (a call of gRPC,
+                # say): a crash like any, or the task would end without a word.
                 if self._clock.monotonic() - begun > self._backoff_max:
                     pause = self._backoff
                 _crashes.labels(self.name).inc()
                 _log.exception("task crashed", task=self.name, restart_in_seconds=pause)
             await self._clock.sleep(pause)
             pause = min(pause * 2, self._backoff_max)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has asked the current task itself to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

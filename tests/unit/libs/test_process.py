@@ -166,3 +166,21 @@ async def test_stopping_a_task_cancels_it_and_can_be_repeated() -> None:
     await part.stop()
     await part.stop()
     assert cancelled.is_set()
+
+
+async def test_a_call_that_others_cancel_is_a_crash_and_not_the_end() -> None:
+    runs: list[int] = []
+    again = asyncio.Event()
+
+    async def work() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise asyncio.CancelledError  # what gRPC raises from a call that it has cancelled
+        again.set()
+        await asyncio.Event().wait()
+
+    part = TaskPart("t", work, backoff_seconds=0)
+    await part.start()
+    await asyncio.wait_for(again.wait(), 5)
+    await part.stop()
+    assert len(runs) == 2
