@@ -19,6 +19,9 @@ class SchedulingConfig:
     aging_seconds: float = 120.0
     # Nodes are kept free for at most this many entries at a time.
     aged_entries_max: int = 8
+    # A node on which an attempt failed by no fault of the job is chosen last for this long, so that
+    # a broken node, which is always free, does not draw all work to it.
+    suspect_seconds: float = 60.0
     # Rows of jobs that are over are kept this long, so that a late fact cannot queue them again.
     ended_kept_seconds: float = 7 * 86_400.0
     # Length of a run while nothing is known, for the estimate of a wait.

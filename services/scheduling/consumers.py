@@ -32,7 +32,7 @@ def handlers(service: SchedulingService) -> Mapping[type[Message], Handler]:
         facts.ended(tx, Tenant(meta.workspace_id), meta.aggregate_id)
 
     def on_closed(tx: Tx, meta: EventMeta, fact: LeaseClosed) -> None:
-        facts.lease_closed(tx, _BUS, fact.lease.allocation_id)
+        facts.lease_closed(tx, _BUS, fact.lease.allocation_id, convert.failed_node(fact))
 
     def on_node(tx: Tx, meta: EventMeta, fact: NodeChanged) -> None:
         facts.node_changed(tx, _BUS, convert.node(meta, fact))

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from junglegrid.common.v1 import resources_pb2 as common_pb
 from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1 import job_event_pb2
-from junglegrid.nodes.v1 import node_event_pb2
+from junglegrid.nodes.v1 import lease_pb2, node_event_pb2
 from junglegrid.scheduling.v1 import placement_event_pb2 as event_pb
 from junglegrid.scheduling.v1 import scheduling_service_pb2 as pb
 
@@ -28,6 +28,16 @@ from services.scheduling.domain import (
     Shape,
     Waiting,
     mode_of,
+)
+
+_NODE_FAULTS = frozenset(
+    {
+        lease_pb2.LEASE_OUTCOME_NODE_LOST,
+        lease_pb2.LEASE_OUTCOME_ABANDONED,
+        lease_pb2.LEASE_OUTCOME_RUNTIME_FAILED,
+        lease_pb2.LEASE_OUTCOME_RUNTIME_LOST,
+        lease_pb2.LEASE_OUTCOME_NODE_REFUSED,
+    }
 )
 
 
@@ -148,6 +158,11 @@ def entry(meta: EventMeta, fact: job_event_pb2.JobQueued) -> Entry:
         reservation_id=fact.reservation_id,
         avoid=frozenset(fact.avoid_node_ids),
     )
+
+
+def failed_node(fact: node_event_pb2.LeaseClosed) -> str:
+    """The node of a lease that ended by no fault of the job, else nothing."""
+    return fact.lease.node_id if fact.outcome in _NODE_FAULTS else ""
 
 
 def node(meta: EventMeta, fact: node_event_pb2.NodeChanged) -> NodeInfo:

@@ -28,10 +28,12 @@ _NOBODY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """When an entry counts as old, and for how many such entries nodes are kept."""
+    """When an entry counts as old, for how many such entries nodes are kept, and how long a node
+    that failed is chosen last."""
 
     aging_seconds: float = 120.0
     aged_entries_max: int = 8
+    suspect_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Planner:
         self._rules = rules
         self._new_id = new_id
         self._kept: dict[str, Kept] = {}
+        self._suspects: dict[str, datetime] = {}
         self._seen = 0
 
     def put_node(self, info: NodeInfo) -> None:
@@ -70,6 +73,10 @@ class Planner:
         if hold is not None:
             self.queue.served(hold.workspace_id, -hold.weight)
         return hold
+
+    def suspect(self, node_id: str, now: datetime) -> None:
+        """An attempt failed on this node by no fault of the job."""
+        self._suspects[node_id] = now + timedelta(seconds=self._rules.suspect_seconds)
 
     def undo(self, placement: Placement) -> None:
         """A placement was not committed; its entry has to be added again if it still waits."""
@@ -93,13 +100,14 @@ class Planner:
         """Takes nodes for one entry, or leaves everything as it was."""
         view = self.views.of(entry.shape)
         start = view.start
+        seeker = self._wary(entry, now) if self._suspects else entry
         holds: list[Hold] = []
         prices = 0
         simulated = False
         relaxed: tuple[str, ...] = ()
         end = now + timedelta(seconds=min(entry.timeout_seconds, _RUN_SECONDS_MAX))
         for task in range(entry.tasks):
-            picked = self._pick(view, entry, end)
+            picked = self._pick(view, seeker, end)
             if picked is None:
                 for hold in holds:
                     self.grid.free(hold.allocation_id, note=False)
@@ -153,6 +161,11 @@ class Planner:
                 break
             if entry.job_id not in self._kept:
                 self._keep(entry, now)
+
+    def _wary(self, entry: Entry, now: datetime) -> Entry:
+        """The entry, avoiding nodes that failed lately too."""
+        self._suspects = {name: until for name, until in self._suspects.items() if until > now}
+        return replace(entry, avoid=entry.avoid.union(self._suspects))
 
     def _notice(self) -> bool:
         """Unblocks lines that a changed node fits; True when any node has changed."""

@@ -61,8 +61,13 @@ class Facts:
         if place.state is not EntryState.ENDED:
             place.state, place.changed = EntryState.ENDED, True
 
-    def lease_closed(self, tx: Tx, scope: SystemScope, allocation_id: str) -> None:
-        """A lease is over: what its allocation holds is free."""
+    def lease_closed(
+        self, tx: Tx, scope: SystemScope, allocation_id: str, failed_node: str = ""
+    ) -> None:
+        """A lease is over: what its allocation holds is free. `failed_node` is the node when it
+        failed by no fault of the job; only the planner remembers that, and not for long."""
+        if failed_node:
+            self._state.planner.suspect(failed_node, tx.now())
         placed = self._state.rows.grid.free(tx, scope, allocation_id)
         if placed is not None:
             self._state.ran(tx.now() - placed)

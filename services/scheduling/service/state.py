@@ -70,7 +70,9 @@ class State:
         self.planner = self._planner()
 
     def _planner(self) -> Planner:
-        rules = Rules(self.config.aging_seconds, self.config.aged_entries_max)
+        rules = Rules(
+            self.config.aging_seconds, self.config.aged_entries_max, self.config.suspect_seconds
+        )
         return Planner(self._catalogue, rules, lambda: self._ids.new("alc"))
 
     def load(self, tx: Tx) -> None:

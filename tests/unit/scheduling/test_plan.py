@@ -103,6 +103,17 @@ def test_nodes_are_not_kept_for_a_job_that_is_gone() -> None:
     assert where(place(made, entry(3, gpu(1)))) == [("job_003", "a")]
 
 
+def test_a_node_that_failed_lately_is_chosen_last() -> None:
+    made = planner(node("a"), node("b"), rules=Rules(suspect_seconds=60))
+    made.suspect("a", NOW)
+    assert where(place(made, entry(1, CPU))) == [("job_001", "b")]
+    assert where(place(made, entry(2, CPU))) == [("job_002", "a")], "rather than none"
+    end(made, "job_001")
+    end(made, "job_002")
+    later = NOW + timedelta(seconds=61)
+    assert where(place(made, entry(3, CPU), now=later)) == [("job_003", "a")]
+
+
 def test_a_gang_takes_all_or_nothing() -> None:
     made = planner(node("a", "l4", 4), node("b", "l4", 4))
     assert not place(made, entry(1, gpu(3), tasks=3))
