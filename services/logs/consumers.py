@@ -42,7 +42,7 @@ def handlers(service: LogsService) -> Mapping[type[Message], Handler]:
         service.apply_status(tx, tenant, fact.lease.job_id, fact.lease.attempt, "running")
 
     def on_closed(tx: Tx, meta: EventMeta, fact: nodes_pb.LeaseClosed) -> None:
-        lost = fact.outcome in _LOST or fact.log_gap
+        lost = fact.HasField("claimed_time") and (fact.outcome in _LOST or fact.log_gap)
         tenant = Tenant(meta.workspace_id)
         service.apply_closed(tx, tenant, fact.lease.job_id, fact.lease.attempt, lost=lost)
 

@@ -179,14 +179,17 @@ class LogsService:
     def apply_closed(
         self, tx: Tx, tenant: Tenant, job_id: str, attempt: int, *, lost: bool
     ) -> None:
-        """A lease closed. Where its node was lost with lines unsent, the log says so."""
+        """A lease closed. Where its node was lost (`lost`) with lines unsent, the log says so; an
+        attempt that was claimed and of which nothing has come may have written some too."""
         log = self._head(tx, tenant, job_id)
-        hole = lost and log.attempt == attempt and not log.complete
+        nothing_came = log.attempt < attempt
+        hole = lost and (nothing_came or (log.attempt == attempt and not log.complete))
         sealed = log.seal(attempt, gap=hole)
         if not hole:
             self._save(tx, log, sealed)
             return
-        note = Line(Stream.SYSTEM, 0, _gap_text(log))
+        text = _gap_text(replace(log, cursors={}) if nothing_came else log)
+        note = Line(Stream.SYSTEM, 0, text)
         self._repository.add_lines(tx, sealed, (attempt, 0), [note])
         entries = _numbered(sealed, attempt, [note], tx.now())
         self._save(tx, log, sealed.append_system(1), entries)

@@ -161,6 +161,15 @@ async def test_a_lost_node_leaves_a_line_that_names_the_hole(service: LogsServic
     assert refused[0].refused is not None
 
 
+async def test_a_node_lost_before_its_first_line_leaves_a_notice_too(service: LogsService) -> None:
+    await service.append([intake(1)])
+    closed = service.apply_closed
+    await service._database.write(lambda tx: closed(tx, WS, JOB, 2, lost=True))
+    page = await service.list_logs(WS, JOB, 0, 10, None)
+    assert page.log.gap and page.entries[-1].attempt == 2
+    assert "nothing had come yet" in page.entries[-1].line.text
+
+
 async def test_old_logs_go_and_young_ones_stay(service: LogsService, clock: ManualClock) -> None:
     await service.append([intake(1)])
     await finish(service)
