@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from html import escape
+from textwrap import dedent
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -22,7 +23,8 @@ a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
 .page{display:grid;grid-template-columns:17rem minmax(0,1fr);max-width:78rem;margin:0 auto}
 nav{position:sticky;top:0;height:100vh;overflow:auto;padding:1.5rem 1rem;background:var(--side);
 border-right:1px solid var(--line);font-size:.875rem}
-nav b{display:block;margin:1.1rem 0 .3rem}nav a{display:block;padding:.15rem 0;color:var(--ink);
+nav b{display:block;margin:1.1rem 0 .3rem}summary b{display:inline}
+nav a{display:block;padding:.15rem 0;color:var(--ink);
 overflow-wrap:anywhere}
 main{padding:1.5rem 2rem 5rem;min-width:0}h1{margin:.2rem 0 .6rem}
 h2{margin:3rem 0 .5rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
@@ -37,7 +39,8 @@ th,td{text-align:left;vertical-align:top;padding:.4rem .6rem .4rem 0;
 border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600}td:first-child{white-space:nowrap}
 details{margin:.4rem 0}summary{cursor:pointer}
-@media(max-width:52rem){.page{display:block}nav{position:static;height:auto;border:0}
+@media(max-width:52rem){.page{display:block}nav{position:static;height:auto;max-height:45vh;
+border:0;border-bottom:1px solid var(--line)}
 main{padding:1rem}td:first-child{white-space:normal}}
 """
 _VERBS = ("get", "post", "put", "patch", "delete")
@@ -61,8 +64,10 @@ def render(document: Document) -> bytes:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head>"
         f'<body><div class="page"><nav aria-label="Routes"><a href="#top"><b>{title}</b></a>'
-        f"{''.join(_menu(name, found) for name, found in groups)}<b>Schemas</b>"
-        f"{''.join(_schema_link(name) for name in document['components']['schemas'])}</nav>"
+        f"{''.join(_menu(name, found) for name, found in groups)}"
+        "<details><summary><b>Schemas</b></summary>"
+        f"{''.join(_schema_link(name) for name in document['components']['schemas'])}"
+        "</details></nav>"
         f'<main id="top"><h1>{title}</h1>'
         f'<p class="soft">Version {escape(document["info"]["version"])} &middot; '
         '<a href="/openapi.json">OpenAPI 3.1</a></p>'
@@ -184,7 +189,7 @@ def _shape(schema: Mapping[str, Any]) -> str:
         for name, each in properties.items()
     )
     return (
-        '<div class="wide"><table><tr><th>Field</th><th>Type</th><th>There</th><th>Meaning</th>'
+        '<div class="wide"><table><tr><th>Field</th><th>Type</th><th>Present</th><th>Meaning</th>'
         f"</tr>{rows}</table></div>"
     )
 
@@ -218,6 +223,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _curl(verb: str, path: str, operation: Mapping[str, Any]) -> str:
     lines = ["curl -sS" if verb == "get" else f"curl -sS -X {verb.upper()}"]
+    if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
+        lines = ["curl -sSN"]  # unbuffered: events show as they come
     if operation.get("security"):
         lines.append('-H "Authorization: Bearer $JUNGLE_GRID_API_KEY"')
     if "requestBody" in operation:
@@ -232,7 +239,7 @@ def _prose(text: str) -> str:
     blocks = []
     for block in text.split("\n\n"):
         if block.startswith("   "):
-            blocks.append(f"<pre><code>{escape(block)}</code></pre>")
+            blocks.append(f"<pre><code>{escape(dedent(block))}</code></pre>")
         elif block:
             blocks.append(f"<p>{_line(block)}</p>")
     return "".join(blocks)

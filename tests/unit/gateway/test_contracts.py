@@ -175,6 +175,19 @@ def test_the_page_has_every_route_and_no_script() -> None:
     assert links <= set(re.findall(r'id="([^"]+)"', page))
 
 
+def test_a_newcomer_finds_a_first_job_before_the_routes_and_jobs_before_the_rest() -> None:
+    found = describe(ROUTES, contracts.comments(), STATUSES)
+    names = [tag["name"] for tag in found["tags"]]
+    assert names == ["Jobs", "Logs", "Artifacts", "Inputs", "Billing"]
+    used = {
+        tag for item in found["paths"].values() for each in item.values() for tag in each["tags"]
+    }
+    assert used == {*names, "Gateway"}
+    main = docs_page.render(found).decode().partition("<main")[2]
+    assert main.index("<pre><code>. .grid/credentials.env\nJOB_ID=") < main.index("<h2>Jobs</h2>")
+    assert "curl -sSN \\\n" in main.partition("logs/live</h3>")[2]
+
+
 def test_the_page_escapes_what_it_shows() -> None:
     found = describe(ROUTES, contracts.comments(), STATUSES)
     found["info"]["description"] = "<script>alert(1)</script> `<b>`"
