@@ -52,7 +52,7 @@ def placed(*nodes: str) -> placements.PlacementCommitted:
 
 async def apply(grid: Grid, fact: object) -> None:
     handler = handlers(grid.service)[type(fact)]  # type: ignore[index]
-    await grid.database.write(lambda tx: handler(tx, meta(), fact))  # type: ignore[arg-type]
+    await grid.database.write(lambda tx: handler(tx, meta(), fact))
 
 
 async def test_a_placement_reaches_the_node_as_it_was_made(grid: Grid) -> None:
