@@ -20,6 +20,9 @@ class NodesConfig:
     stop_grace_seconds: float = 10.0
     # An online node that does not ask to start its lease for this long has refused it.
     claim_seconds: float = 60.0
+    # A lease that must stop and is still open after this long is closed without its node's word.
+    # An honest node needs minutes, for what the job left.
+    stop_overrule_seconds: float = 3600.0
     # Renewals are kept in memory and written together this often.
     renewal_flush_seconds: float = 1.0
     # The sessions' leases are compared with the table this often, in case a hint was lost.

@@ -62,6 +62,11 @@ _OPEN_OF_JOB = (
     .where(_l.c.job_id == bindparam("id"), _l.c.state != LeaseState.CLOSED.value)
     .order_by(_l.c.lease_id)
 )
+_STOPPING = (
+    select(_l)
+    .where(_l.c.state != LeaseState.CLOSED.value, _l.c.stop_reason != "")
+    .order_by(_l.c.lease_id)
+)
 _ALLOCATION = select(_l.c.lease_id).where(_l.c.allocation_id == bindparam("id")).limit(1)
 _LEASE_INSERT = Bulk(insert(_l), *LEASE_COLUMNS)
 _LEASE_UPDATE = Bulk(
@@ -193,6 +198,10 @@ class NodesRepository:
         """Leases that were opened before a time and whose start nobody asked for."""
         found = select(_l).where(_l.c.state == LeaseState.ASSIGNED.value, _l.c.open_time <= before)
         return [lease_from_row(row) for row in tx.execute(found).mappings()]
+
+    def stopping(self, tx: Tx, scope: SystemScope) -> list[Lease]:
+        """Open leases that were told to stop."""
+        return [lease_from_row(row) for row in tx.execute(_STOPPING).mappings()]
 
     def oldest_unclaimed(self, tx: Tx, scope: SystemScope) -> datetime | None:
         """When the oldest of those was opened."""

@@ -39,6 +39,8 @@ class Liveness:
         self._recovered: datetime | None = None
         self._expected: tuple[datetime, float] | None = None
         self._braking = False
+        # Since when a lease that must stop was seen open; a restart only gives it more time.
+        self._stopping: dict[str, datetime] = {}
 
     async def expire(self) -> float:
         """Gives up what is past its deadline; returns the seconds until the next one.
@@ -84,6 +86,7 @@ class Liveness:
             for node_id in due:
                 self._lose(tx, node_id)
         self._close_unclaimed(tx)
+        self._overrule(tx)
         coming = [deadline for deadline in live.values() if deadline > now]
         oldest = self._deps.repository.oldest_unclaimed(tx, SCOPE)
         if oldest is not None:
@@ -122,6 +125,21 @@ class Liveness:
         for lease in self._deps.repository.unclaimed(tx, SCOPE, now - wait):
             closed = self._deps.move(tx, lease, lease.close(closing, now))
             tx.after_commit(partial(self._deps.sessions.offer, closed))
+
+    def _overrule(self, tx: Tx) -> None:
+        """A node that is heard of and does not end what it was told to end hangs, or lies. Its job
+        must end all the same."""
+        now, patience = tx.now(), timedelta(seconds=self._deps.config.stop_overrule_seconds)
+        leases = {lease.lease_id: lease for lease in self._deps.repository.stopping(tx, SCOPE)}
+        self._stopping = {each: self._stopping.get(each, now) for each in leases}
+        closing = Closing(Outcome.RUNTIME_LOST, message="the node did not end it when told to")
+        for lease_id, since in self._stopping.items():
+            if now - self._since(since) < patience:
+                continue
+            lease = leases[lease_id]
+            closed = self._deps.move(tx, lease, lease.close(closing, now))
+            tx.after_commit(partial(self._deps.sessions.offer, closed))
+            _log.error("lease closed over its node", lease_id=lease_id, node_id=lease.node_id)
 
     def _report(self, found: _Round) -> None:
         _lost.inc(found.lost)

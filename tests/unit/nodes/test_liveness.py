@@ -195,3 +195,22 @@ async def test_a_stop_leaves_later_attempts_alone(grid: Grid, attempts: tuple[in
     await grid.stop("job_1", attempt=1)
     assert (await grid.lease(first.lease_id)).outcome is Outcome.CANCELLED
     assert (await grid.lease(second.lease_id)).state is LeaseState.ASSIGNED
+
+
+async def test_a_node_that_never_ends_a_stopped_lease_is_overruled(grid: Grid) -> None:
+    session = await grid.online()
+    lease = await grid.place(session.node_id)
+    await grid.claim(session, lease)
+    await grid.report(session, Report(lease.lease_id, LeaseState.RUNNING))
+    await grid.stop("job_1")
+    patience = grid.deps.config.stop_overrule_seconds
+    for _ in range(int(patience // 40)):
+        await beat(grid, session)  # it is there, and goes on as if nothing had been said
+        await step(grid, 40)
+    assert (await grid.lease(lease.lease_id)).open
+    for _ in range(3):
+        await beat(grid, session)
+        await step(grid, 40)
+    assert (await grid.lease(lease.lease_id)).outcome is Outcome.RUNTIME_LOST
+    assert await state(grid, session) is NodeState.ONLINE
+    assert lease.lease_id not in session.wanted
