@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from services.nodes.domain import Gpu, Lease, LeaseState, Resources
 
+PHASES_MAX = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -79,6 +81,7 @@ class NodeSession:
     welcomed_at: float | None = None
     wanted: dict[str, Lease] = field(default_factory=dict)
     granted: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
     changes: int = 0  # of `wanted`, so that a slow read of the table does not undo a newer one
     _told: dict[str, Desired] = field(default_factory=dict)
     _told_seq: int = 0
@@ -100,6 +103,8 @@ class NodeSession:
             self.wanted[lease.lease_id] = lease
         elif self.wanted.pop(lease.lease_id, None) is not None:
             self._full = True
+            self.granted.pop(lease.lease_id, None)
+            self.phases.pop(lease.lease_id, None)
         self.bell.set()
 
     def note(self, lease: Lease) -> None:
@@ -111,6 +116,7 @@ class NodeSession:
             self.wanted.pop(lease.lease_id, None)
             self._told.pop(lease.lease_id, None)
             self.granted.pop(lease.lease_id, None)
+            self.phases.pop(lease.lease_id, None)
 
     def fence(self, *, final: bool = False) -> None:
         """The epoch is gone; the writer says so and ends."""
@@ -143,6 +149,15 @@ class NodeSession:
         """The next response carries the whole set: the node holds something that it should not."""
         self._full = True
         self.stale = True
+
+    def fresh_phases(self, lease_id: str, told: int) -> int:
+        """How many of the `told` steps of a lease may be passed on: each costs the bus a record, so
+        a node has only so many a lease and session."""
+        used = self.phases.get(lease_id, 0)
+        taken = min(told, max(PHASES_MAX - used, 0))
+        if taken and lease_id in self.wanted:
+            self.phases[lease_id] = used + taken
+        return taken
 
     def is_news(self, lease_id: str, state: LeaseState) -> bool:
         """Whether a bare report of `state` may change the row; heartbeats mostly do not."""

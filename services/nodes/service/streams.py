@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from libs.db import Tx, retry_stale
@@ -71,7 +72,7 @@ class Streams:
             raise StaleSession
         news = [
             each
-            for each in report.leases
+            for each in (_within(session, told) for told in report.leases)
             if each.phases or session.is_news(each.lease_id, each.state)
         ]
         if news:
@@ -216,3 +217,9 @@ class Streams:
                 (lease.lease_id, self._deps.sign_grant(lease, wall + config.grant_seconds))
             )
         return Outgoing(reply, token, tuple(grants))
+
+
+def _within(session: NodeSession, told: Report) -> Report:
+    """A report with as many steps as the node may still tell of the lease."""
+    taken = session.fresh_phases(told.lease_id, len(told.phases))
+    return told if taken == len(told.phases) else replace(told, phases=told.phases[:taken])

@@ -16,8 +16,9 @@ from libs.errors import InvalidRequest, PermissionDenied, Unauthenticated, Unimp
 from libs.rpc import Principal
 from libs.rpc.context import acting
 from services.nodes import convert
-from services.nodes.domain import LeaseState
+from services.nodes.domain import LeaseState, Phase, Report
 from services.nodes.rpc import MetricsIngestService, NodeSessionService, NodeTunnelService
+from services.nodes.session import PHASES_MAX
 from tests.unit.nodes.grid import Grid
 
 BAD_TIMES = [
@@ -177,3 +178,17 @@ def test_what_is_only_declared_says_so() -> None:
         MetricsIngestService().AppendMetrics(None, None)
     with pytest.raises(Unimplemented):
         NodeTunnelService().Tunnel(None, None)
+
+
+async def test_a_flood_of_steps_ends_at_the_session(grid: Grid) -> None:
+    session = await grid.online()
+    lease = await grid.place(session.node_id)
+    await grid.claim(session, lease)
+    session.wanted[lease.lease_id] = await grid.lease(lease.lease_id)
+    steps = tuple(Phase("notice", f"notice {number}", "info") for number in range(50))
+    for _ in range(30):
+        await grid.report(session, Report(lease.lease_id, LeaseState.STARTING, steps))
+    told = [len(fact.phases) for fact in grid.facts("progressed")]
+    assert sum(told) == PHASES_MAX and len(told) == PHASES_MAX // 50
+    await grid.report(session, Report(lease.lease_id, LeaseState.RUNNING, steps))
+    assert (await grid.lease(lease.lease_id)).state is LeaseState.RUNNING
