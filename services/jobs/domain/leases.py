@@ -36,6 +36,8 @@ from services.jobs.domain.states import (
 _PHASES = frozenset(
     {"container_starting", "runtime_preparation", "image_download", "workload_execution"}
 )
+# A node may say much; a job's history stays readable.
+_NOTICES_MAX = 100
 _NOT_STARTED = frozenset({AttemptState.ASSIGNED, AttemptState.STARTING})
 
 
@@ -166,7 +168,7 @@ def _tell_phases(change: Change, reports: Sequence[PhaseReport]) -> None:
     for report in reports:
         if report.phase in _PHASES:
             change.enter(report.phase, report.message, report.level)
-        elif report.phase == "notice":
+        elif report.phase == "notice" and change.job.counts.get("notice", 0) < _NOTICES_MAX:
             change.say("notice", report.message, level=report.level, attempt=number)
 
 

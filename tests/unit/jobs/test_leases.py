@@ -333,6 +333,18 @@ async def test_a_slow_step_is_shown_before_the_start(world: World) -> None:
     assert names.count("image_download") == 1
 
 
+async def test_a_node_that_never_stops_talking_fills_no_history(world: World) -> None:
+    job_id = (await world.submit()).job_id
+    await world.open(job_id)
+    await world.claim(job_id)
+    reports = [lease_pb2.PhaseReport(phase="notice", message=str(n)) for n in range(50)]
+    for _ in range(4):
+        await world.hear(nodes_pb.LeaseProgressed(lease=lease(job_id), phases=reports), job_id)
+    assert (await world.names(job_id)).count("notice") == 100
+    await world.start(job_id)
+    assert (await world.job(job_id)).status is Status.RUNNING
+
+
 async def test_a_batch_that_fails_leaves_nothing_and_comes_again(world: World) -> None:
     job_id = (await world.submit()).job_id
     await world.open(job_id)
