@@ -28,7 +28,9 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, lease_id: str, plan: Plan) -> None:
-        """Writes the plan of a lease."""
+        """Writes the plan of a lease, unless nothing is expected: most jobs cost no file here."""
+        if not plan.expected_artifacts:
+            return
         attempt_files.write_json(
             self._path(lease_id),
             {"expected_artifacts": list(plan.expected_artifacts), "runtime": plan.runtime},
