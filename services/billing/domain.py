@@ -309,8 +309,11 @@ class Bill:
 
     def closed(self, attempt: int) -> Bill:
         """All leases of `attempt` are closed: its meter stops."""
-        found = replace(self, closed_attempt=max(self.closed_attempt, attempt))
-        return found if found.in_use else replace(found, exhaust_time=None)
+        latest = max(self.closed_attempt, attempt)
+        runs = self.claimed_attempt > latest
+        return replace(
+            self, closed_attempt=latest, exhaust_time=self.exhaust_time if runs else None
+        )
 
     def complete(self, readings: Sequence[Usage]) -> bool:
         """These are the readings of all tasks of an attempt."""

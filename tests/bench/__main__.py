@@ -11,7 +11,7 @@ import platform
 import uvloop
 
 # Modules with a `main()` that prints its own figures.
-PARTS = ("gateway_overhead", "rpc_overhead", "limits_db", "planner", "sandbox_start")
+PARTS = ("gateway_overhead", "rpc_overhead", "limits_db", "planner", "ledger", "sandbox_start")
 
 
 def main() -> None:

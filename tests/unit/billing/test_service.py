@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 from sqlalchemy.exc import IntegrityError
 
 from libs import failpoints
+from libs.db.drift import schema_drift
 from libs.errors import Code, InvalidRequest
 from libs.tenancy import SystemScope, Tenant
+from services.billing import tables
 from services.billing.domain import MOVES, ReservationStatus
 from services.billing.errors import HoldInUse, InsufficientFunds, JobIsFinished, ReplayDiffers
 from tests.unit.billing.world import WORKSPACE, World, claimed, closed, finished, queued
@@ -319,3 +321,7 @@ def test_every_move_of_a_reservation() -> None:
     for before, after in itertools.product(ReservationStatus, repeat=2):
         legal = before is ReservationStatus.HELD and after in final
         assert (after in MOVES[before]) == legal
+
+
+async def test_the_migrations_make_what_the_tables_say(world: World) -> None:
+    assert await world.database.read(lambda tx: schema_drift(tx, tables.metadata)) == []

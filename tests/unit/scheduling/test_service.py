@@ -15,9 +15,10 @@ from junglegrid.common.v1.resources_pb2 import Constraints, Resources
 from junglegrid.scheduling.v1 import scheduling_service_pb2 as pb
 
 from libs import failpoints
+from libs.db.drift import schema_drift
 from libs.errors import GridError
 from libs.tenancy import Tenant
-from services.scheduling import convert
+from services.scheduling import convert, tables
 from services.scheduling.domain import MOVES, EntryState
 from services.scheduling.errors import StaleNodes
 from services.scheduling.rpc import SchedulingInternalServicer
@@ -394,3 +395,7 @@ def test_a_run_without_limit_is_placed() -> None:
     found = planner(plain("a")).place(entry, NOW)
     assert found is not None
     assert found.holds[0].end_time > NOW + timedelta(days=365)
+
+
+async def test_the_migrations_make_what_the_tables_say(world: World) -> None:
+    assert await world.database.read(lambda tx: schema_drift(tx, tables.metadata)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -103,8 +104,18 @@ class World:
 
         await self.database.write(work)
 
+    @property
+    def in_step(self) -> bool:
+        """The planner is not ahead of the rows."""
+        return self.service.facts._ahead is None
+
     async def check(self) -> None:
         """I12 on the rows, and that the planner's memory says the same."""
+        await self.check_rows()
+        await self.check_memory()
+
+    async def check_rows(self) -> None:
+        """What is used of a node is what is held of it, and no GPU is held twice."""
         used = await self.rows(
             "SELECT n.node_id, used_cpu_millis, used_memory_bytes, used_slots, used_gpus,"
             " n.cpu_millis, n.memory_bytes,"
@@ -116,6 +127,15 @@ class World:
             assert tuple(row[1:5]) == tuple(row[7:11]), row
             assert row[1] <= row[5]
             assert row[2] <= row[6]
+        held = [
+            (node_id, uuid)
+            for node_id, uuids in await self.rows("SELECT node_id, gpu_uuids FROM holds")
+            for uuid in json.loads(uuids)
+        ]
+        assert len(held) == len(set(held))
+
+    async def check_memory(self) -> None:
+        """The planner knows what the rows say."""
         held = {row[0] for row in await self.rows("SELECT allocation_id FROM holds")}
         assert held == set(self.state.planner.grid.holds)
         waiting = await self.rows("SELECT job_id FROM entries WHERE state = 'waiting'")
