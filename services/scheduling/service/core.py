@@ -19,6 +19,7 @@ _log = logger("scheduling")
 _stale = metrics.counter("grid_placements_stale_total", "Placements that the rows refused.")
 _PURGE_BATCH = 500
 _SAME_DRIFTS = 3
+_STALE_MAX = 5
 
 
 class SchedulingService:
@@ -29,6 +30,7 @@ class SchedulingService:
         self._state = state
         self._clock = clock
         self._drifts: list[tuple[int, ...]] = []
+        self._stale_in_row = 0
         self.facts = Facts(state)
 
     def nobody_waits(self) -> bool:
@@ -69,7 +71,9 @@ class SchedulingService:
             await self._take_back(planned, error)
             if not isinstance(error, StaleNodes):
                 raise
-            return len(planned)
+            self._stale_in_row += 1
+            return len(planned) if self._stale_in_row < _STALE_MAX else await self._start_over()
+        self._stale_in_row = 0
         for placement in gone:
             planner.undo(placement)
         if planner is not self._state.planner:  # rebuilt meanwhile, from rows without these
@@ -91,6 +95,14 @@ class SchedulingService:
             if stale:
                 raise StaleNodes(stale)
         return gone
+
+    async def _start_over(self) -> int:
+        """The planner insists on what the rows refuse: it is built anew, and the loop rests until
+        the next change or sweep. Else it would spin, and never sweep again."""
+        self._stale_in_row = 0
+        _log.warning("placements stay stale, rebuilding the planner")
+        await self.load()
+        return 0
 
     async def _take_back(self, planned: Sequence[Placement], error: BaseException) -> None:
         """Drops what was planned, and reads again what it was planned from."""
