@@ -136,7 +136,10 @@ def hold_for(tools: Tools, spec: Spec, quote: Quote) -> Hold:
         config.gpu_price_ceiling_micros * gpu.count if gpu else config.cpu_price_ceiling_micros
     )
     wished = spec.constraints.price_micros_per_hour_max
-    ceiling = price_ceiling(quote.price_ceiling, wished, fallback)
+    # The price of a GPU that nobody offers now is a guess: held to it, the job would wait for ever
+    # beside a node that comes online and asks for more.
+    known = quote.price_ceiling if quote.fits else max(quote.price_ceiling, fallback)
+    ceiling = price_ceiling(known, wished, fallback)
     amount = hold_micros(ceiling, spec.tasks, spec.timeout_seconds, spec.budget_micros)
     return Hold(ceiling, quote.price or ceiling, amount, "", quote.relaxed)
 

@@ -76,6 +76,20 @@ async def test_no_capacity_is_queued_and_waits(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("guess", "wished", "ceiling"),
+    [(120_000, 0, 4_000_000), (9_000_000, 0, 9_000_000), (120_000, 200_000, 200_000)],
+    ids=["cheaper than any node", "dearer than the default", "the user's own limit"],
+)
+async def test_a_guessed_price_keeps_no_job_from_the_nodes_that_come(
+    world: World, guess: int, wished: int, ceiling: int
+) -> None:
+    assert world.config.gpu_price_ceiling_micros == 4_000_000
+    world.quotes.answer = replace(NOTHING_FITS, price=guess, price_ceiling=guess)
+    reply = await world.submit(wishing(price_micros_per_hour_max=wished))
+    assert (await world.job(reply.job_id)).hold.ceiling == ceiling
+
+
+@pytest.mark.parametrize(
     ("timeout", "budget", "held"),
     [(None, 0, CEILING), (7, 0, 7000), (7200, 0, 2 * CEILING), (7200, 1_500_000, 1_500_000)],
 )
