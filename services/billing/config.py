@@ -13,8 +13,9 @@ class BillingConfig:
 
     # Part of every charge that stays with the platform; the rest is owed for the node.
     platform_fee_basis_points: int = 1_500
-    # A hold whose job was never heard of is given back after this long.
-    orphan_seconds: float = 60.0
+    # A hold whose job was never heard of is given back after this long: longer than an outage of the
+    # bus, or it would cost accepted jobs. Submits that died are voided by jobs, within a minute.
+    orphan_seconds: float = 600.0
     # A final job whose lease never closed gets its hold back after this long.
     late_close_seconds: float = 3_600.0
     # The node's own timeout counts from the start of the process, the meter from the claim. This

@@ -33,7 +33,7 @@ async def test_the_sweep_takes_only_what_nobody_queued(world: World) -> None:
     await world.reserve(HOLD, job_id="job_orphan")
     await world.reserve(HOLD, job_id="job_live")
     await world.hear(queued(), "job_live")
-    world.clock.advance(59)
+    world.clock.advance(world.config.orphan_seconds - 1)
     assert await world.service.sweep() == 0
     world.clock.advance(2)
     assert await world.service.sweep() == 1
@@ -47,7 +47,7 @@ async def test_a_restart_gives_the_bus_its_time_before_a_hold_counts_as_left_ove
     world: World, tmp_path: Path
 ) -> None:
     await world.reserve(HOLD)
-    world.clock.advance(600)  # down: the JobQueued of this job waits in jobs' outbox
+    world.clock.advance(86_400)  # down: the JobQueued of this job waits in jobs' outbox
     await world.database.stop()
     again = World(tmp_path, clock=world.clock)
     await again.database.start()
