@@ -19,6 +19,11 @@ EXPLANATION = (
     "The price is that of the nodes that fit; the run time is the usual range for this kind of"
     " work, cut at timeout_seconds, because there is no history of like jobs."
 )
+GUESSED = (
+    "No node that is online fits. The price is a usual one for such a GPU, 0 where none is known; "
+    "a submit waits for a node and holds credit up to the operator's limit, or to "
+    "max_price_per_hour."
+)
 
 
 def quote(found: scheduling_pb.QuoteResponse) -> Quote:
@@ -79,7 +84,7 @@ def estimate(
         constraints_relaxed_applied=bool(found.relaxed),
         candidate_count=found.live_candidates,
         confidence=RANGE_CONFIDENCE,
-        explanation=EXPLANATION,
+        explanation=EXPLANATION if found.fits else GUESSED,
         unavailable_code=found.unavailable_code,
         unavailable_reason=found.unavailable_reason,
         required_vram_gb=round(need.memory_bytes_min / GB, 3) if need is not None else 0.0,

@@ -315,6 +315,7 @@ async def test_estimate_reports_instead_of_refusing(doors: Doors) -> None:
     assert (reply.unavailable_code, reply.routing.route_status) == (
         "NO_NODES_ONLINE", "unavailable",
     )  # fmt: skip
+    assert reply.explanation.startswith("No node that is online fits.")
 
 
 async def test_callback_facts_are_given_once_final(doors: Doors) -> None:
