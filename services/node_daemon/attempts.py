@@ -46,6 +46,8 @@ BEFORE_COMPLETE = failpoints.register(
     "node.complete.before", "log and artifacts are acknowledged, the lease is open"
 )
 _FINAL = frozenset({Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.PERMISSION_DENIED})
+# There will be another session; or a grid that stops has cut the call off.
+_LATER = frozenset({Code.FAILED_PRECONDITION, Code.UNAUTHENTICATED, Code.CANCELLED})
 
 
 class Revoked(Exception):
@@ -64,7 +66,8 @@ class Lease:
         self.stage = Stage.CLAIMING if attempt is None else Stage.RUNNING
         self.stop_reason = ""
         self.asked_epoch = 0  # the session whose start claim was sent last
-        self.phases: list[lease_pb2.PhaseReport] = []
+        self.phases: list[lease_pb2.PhaseReport] = []  # those the grid does not have
+        self._told = 0
         self._world = world
         self._attempt = attempt
         self.killed = False
@@ -101,9 +104,16 @@ class Lease:
         """Gives it back unstarted."""
         await self._complete(Outcome.NODE_REFUSED, reason)
 
-    def told(self, phases: int) -> None:
-        """The grid has the first `phases` steps of the last report."""
-        del self.phases[:phases]
+    @property
+    def steps(self) -> int:
+        """How many steps there were so far, told or not."""
+        return self._told + len(self.phases)
+
+    def told(self, steps: int) -> None:
+        """The grid has the first `steps` of all. Two reports under way may hold the same ones."""
+        fresh = max(steps - self._told, 0)
+        del self.phases[:fresh]
+        self._told += fresh
 
     def renew(self, deadline: float) -> None:
         """The lease holds until then."""
@@ -328,8 +338,8 @@ class Lease:
                 if error.code in _FINAL:  # it is not ours any more, or was never
                     _log.warning("complete refused", lease_id=request.lease_id, why=error.message)
                     return
-                if error.code in (Code.FAILED_PRECONDITION, Code.UNAUTHENTICATED):
-                    raise Unavailable(error.message) from error  # until there is a new session
+                if error.code in _LATER:
+                    raise Unavailable(error.message) from error
                 raise
 
         await insist(say, self._world.backoff(), until=lambda: self.killed)

@@ -34,10 +34,10 @@ class NodeRevoked(Exception):
 
 @dataclass(slots=True)
 class _Sent:
-    """One request under way: when it was sent, and how many steps of each lease it told."""
+    """One request under way: when it was sent, and up to which step of each lease it told."""
 
     at: float
-    phases: dict[str, int]
+    steps: dict[str, int]
 
 
 class Session:
@@ -179,7 +179,7 @@ class Session:
             report = lease.report()
             if report is not None:
                 request.leases.append(report)
-                sent.phases[lease.want.lease_id] = len(report.phases)
+                sent.steps[lease.want.lease_id] = lease.steps
         self._sent[self._seq] = sent
         await call.write(request)
 
@@ -220,10 +220,10 @@ class Session:
         newest = None
         for number in [each for each in self._sent if each <= seq]:
             newest = self._sent.pop(number)
-            for lease_id, phases in newest.phases.items():
+            for lease_id, steps in newest.steps.items():
                 lease = self.leases.get(lease_id)
                 if lease is not None:
-                    lease.told(phases)
+                    lease.told(steps)
         if newest is not None:
             self._renew(newest.at)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
+from junglegrid.nodes.v1.lease_pb2 import PhaseReport
 
+from services.node_daemon.attempts import Lease
 from services.node_daemon.domain import (
     Action,
     Claim,
@@ -109,3 +112,15 @@ def test_draining_eases_later_than_it_begins() -> None:
     assert drains(0.90, draining=False, full_share=0.9)
     assert drains(0.86, draining=True, full_share=0.9)
     assert not drains(0.84, draining=True, full_share=0.9)
+
+
+def test_a_step_that_came_after_two_reports_of_the_same_steps_is_still_told() -> None:
+    lease = Lease(Want("l", "job", 1, 0), cast(Any, None))
+    lease.phases += [PhaseReport(phase="runtime_preparation"), PhaseReport(phase="notice")]
+    first, second = lease.steps, lease.steps  # two reports are under way at once
+    lease.phases.append(PhaseReport(phase="running"))
+    lease.told(first)
+    lease.told(second)
+    assert [step.phase for step in lease.phases] == ["running"]
+    lease.told(lease.steps)
+    assert not lease.phases
