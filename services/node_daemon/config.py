@@ -13,6 +13,8 @@ class Limits:
     log_batch_bytes: int = 64 * 1024
     log_batch_lines: int = 10_000
     log_batch_seconds: float = 0.02
+    # The stream is closed when there was no log for this long.
+    log_idle_seconds: float = 5.0
     # Sent and not acknowledged yet, per attempt.
     log_window_bytes: int = 512 * 1024
     # After the exit, before the rest of the log is given up.

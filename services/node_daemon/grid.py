@@ -26,6 +26,7 @@ RETRYABLE = frozenset(
      Code.RESOURCE_EXHAUSTED}
 )  # fmt: skip
 _CALL_SECONDS = 20.0
+_PING_IDLE = "grpc.keepalive_permit_without_calls"
 
 
 class Grid:
@@ -33,7 +34,8 @@ class Grid:
 
     def __init__(self, address: str, ca_file: Path | None, credential: Callable[[], str]) -> None:
         self.token: str | None = None
-        self._connections = [_connection(address, ca_file) for _ in range(2)]
+        # The data connection is idle between jobs, and then needs no pings.
+        self._connections = [_connection(address, ca_file, ping=ping) for ping in (True, False)]
         control, data = self._connections
         by_credential = connect(
             address, principal_source=as_bearer(credential), base=control, timeout_seconds=10.0
@@ -59,9 +61,13 @@ class Grid:
             await connection.close()
 
 
-def _connection(address: str, ca_file: Path | None) -> grpc.aio.Channel:
-    # gRPC shares one TCP connection between channels to one address unless it is told not to.
-    options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+def _connection(address: str, ca_file: Path | None, *, ping: bool) -> grpc.aio.Channel:
+    options = [
+        *(option for option in OPTIONS if option[0] != _PING_IDLE),
+        (_PING_IDLE, int(ping)),
+        # gRPC shares one TCP connection between channels to one address unless it is told not to.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
     if ca_file is None:
         return grpc.aio.insecure_channel(address, options=options)
     credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())

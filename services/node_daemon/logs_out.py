@@ -58,6 +58,8 @@ class Feed:
     giving_up: bool = False
     kept: int = 0
     end: int | None = None  # length of the ended spool
+    asking: bool = False
+    asked: bool = False
     rounds: int = 0  # times it was sent back
     skip: int = 0  # answers still to come to requests that were given up
 
@@ -67,6 +69,7 @@ class Feed:
         self.rounds += 1
         self.waiting.clear()
         self.window, self.offset, self.sent_grant = 0, self.kept, b""
+        self.asking = self.asked
 
 
 class LogsOut:
@@ -95,6 +98,8 @@ class LogsOut:
     def detach(self, lease_id: str) -> None:
         """Forgets a log, sent or not."""
         self._feeds.pop(lease_id, None)
+        if not self._feeds:
+            self._bell.set()  # the stream begins to count its idle time
 
     def renew(self, lease_id: str, grant: bytes) -> None:
         """A fresh grant."""
@@ -118,19 +123,26 @@ class LogsOut:
             feed.done.set()
 
     async def run(self) -> None:
-        """Keeps the stream for as long as the daemon lives."""
+        """Keeps a stream while logs are on their way. An idle one would cost pings and wake-ups."""
         backoff = Backoff(self._clock, self._limits.retry_seconds, self._limits.retry_seconds_max)
         while True:
             await self._bell.wait()
+            if not self._feeds:
+                self._bell.clear()
+                continue
+            heard = False
             try:
-                await self._stream(backoff)
+                heard = await self._stream(backoff)
             except GridError as error:
                 _log.info("log stream ended, trying again", reason=error.reason)
             if self._feeds:
                 self._bell.set()
-            await backoff.pause()
+            if not heard:
+                await backoff.pause()
 
-    async def _stream(self, backoff: Backoff) -> None:
+    async def _stream(self, backoff: Backoff) -> bool:
+        """Whether the grid has answered on it before it ended in peace."""
+        heard = False
         self._stream_number += 1
         for feed in self._feeds.values():
             feed.rewind(new_stream=True)
@@ -138,6 +150,7 @@ class LogsOut:
         call = self._grid.logs.AppendLogs(self._requests(self._stream_number))
         try:
             async for response in call:
+                heard = True
                 backoff.reset()
                 self._acknowledged(response)
         finally:
@@ -148,10 +161,10 @@ class LogsOut:
         for feed in self._feeds.values():
             feed.rewind(new_stream=True)
             self._more(feed.lease_id)
+        return heard
 
     async def _requests(self, stream: int) -> AsyncIterator[pb.AppendLogsRequest]:
-        while True:
-            await self._bell.wait()
+        while await self._rung():
             await self._gather()
             if stream != self._stream_number:
                 return
@@ -163,6 +176,15 @@ class LogsOut:
                     for request in self._next(feed):
                         yield request
             self._sent_at = self._clock.monotonic()
+
+    async def _rung(self) -> bool:
+        """False when there has been no log to send for a while."""
+        try:
+            async with asyncio.timeout(None if self._feeds else self._limits.log_idle_seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _gather(self) -> None:
         """Lets small writes gather, unless nothing was sent lately or a log is at its end."""
@@ -179,6 +201,10 @@ class LogsOut:
             yield self._farewell(feed)
             feed.done.set()
             return
+        if feed.asking and not feed.held_back:
+            feed.asking = False
+            feed.waiting.append(_Batch({}, feed.kept, 0))
+            yield self._begin(feed)
         while not feed.held_back and not feed.done.is_set() and self._room(feed):
             start, round_ = feed.offset, feed.rounds
             try:
@@ -268,9 +294,15 @@ class LogsOut:
         self._check_end(feed)
 
     def _check_end(self, feed: Feed) -> None:
-        """All of an ended spool is there, and yet the grid waits for its end."""
-        if feed.end is not None and feed.kept >= feed.end and not feed.done.is_set():
+        """All of an ended spool is there. Whether the grid has its end too is asked once: a former
+        daemon may have sent it all. If not, the spool's writer died before it could write it."""
+        if feed.end is None or feed.kept < feed.end or feed.done.is_set():
+            return
+        if feed.asked:
             self._give_up(feed)
+            return
+        feed.asking = feed.asked = True
+        self._more(feed.lease_id)
 
     def _give_up(self, feed: Feed) -> None:
         feed.giving_up = True

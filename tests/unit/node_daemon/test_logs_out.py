@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,6 +180,15 @@ async def test_a_spool_without_an_end_is_given_up_when_it_is_sent() -> None:
     assert feed.gap and keeper.kept[1] == 5
 
 
+async def test_a_log_that_a_former_daemon_sent_whole_is_no_gap(whole: Spool) -> None:
+    keeper = Keeper()
+    await send(whole, Wire(keeper))
+    wire = Wire(keeper)
+    feed = await send(whole, wire)
+    assert not feed.gap
+    assert [(len(request.lines), request.gap) for request in wire.seen] == [(0, False)]
+
+
 async def test_an_empty_spool_is_no_gap() -> None:
     keeper = Keeper()
     feed = await send(Spool(), Wire(keeper))
@@ -200,4 +210,26 @@ async def test_a_spool_that_cannot_be_read_is_a_gap_and_takes_nothing_from_other
     await asyncio.wait_for(asyncio.gather(out.finish(broken, 9), out.finish(feed, 5)), 5)
     assert not task.done(), "the stream that all share has died"
     assert broken.gap and not feed.gap and keeper.kept == {1: 50, 2: 3}
+    task.cancel()
+
+
+async def test_an_idle_stream_is_closed_and_the_next_log_opens_another(whole: Spool) -> None:
+    keeper, opened = Keeper(), []
+
+    class Counting(Wire):
+        def AppendLogs(self, requests: AsyncIterator[Any]) -> Wire:
+            opened.append(requests)
+            return super().AppendLogs(requests)
+
+    limits = replace(LIMITS, log_idle_seconds=0.01)
+    out = LogsOut(Counting(keeper), SystemClock(), limits)  # type: ignore[arg-type]
+    task = asyncio.create_task(out.run())
+    for attempt in (1, 2):
+        spool = Spool(*whole.blocks)
+        feed = out.attach("l", spool, b"grant")
+        await asyncio.wait_for(out.finish(feed, len(spool.blocks)), 5)
+        out.detach("l")
+        assert not feed.gap and len(opened) == attempt
+        await asyncio.sleep(0.05)
+        assert len(opened) == attempt
     task.cancel()
