@@ -150,7 +150,8 @@ class ShimAttempt:
         self._logs.close()
         await self._forget(self._record)
         await asyncio.to_thread(self._wipe)
-        for fd in (self._lost_lock, self._shim):
+        fds, self._lost_lock, self._shim = (self._lost_lock, self._shim), None, None
+        for fd in fds:
             if fd is not None:
                 os.close(fd)
 
@@ -174,9 +175,12 @@ class ShimAttempt:
             self._link = None
 
     def arm(self, deadline: float) -> None:
-        """Sets the daemon's own, later, end of the lease."""
+        """Sets the daemon's own, later, end of the lease. Not for an attempt that has ended: its
+        shim may hold another job by then."""
         if self._backstop is not None:
             self._backstop.cancel()
+        if self._exit.done():
+            return
         left = deadline - time.monotonic() + self._places.grace_seconds + _BACKSTOP_SECONDS
         self._backstop = self._loop.call_later(max(left, 0), self._overdue)
 
