@@ -53,6 +53,14 @@ OUTCOMES = {
 _AFTER_A_CLOSE = frozenset({job_pb2.JOB_STATUS_COMPLETED, job_pb2.JOB_STATUS_FAILED})
 
 
+_FINAL = _AFTER_A_CLOSE | {job_pb2.JOB_STATUS_REJECTED, job_pb2.JOB_STATUS_CANCELLED}
+
+
+def job_is_final(status: job_pb2.JobStatus.ValueType) -> bool:
+    """The job will not change any more."""
+    return status in _FINAL
+
+
 class _HasTimes(Protocol):
     def HasField(self, field_name: Any) -> bool: ...  # noqa: N802 - protobuf's name
 

@@ -11,6 +11,7 @@ from libs.bus import Consumer, Relay
 from libs.db import connect
 from libs.process import Context, Module
 from services.billing import consumers, convert, loops, tables
+from services.billing.clients import JobsClient
 from services.billing.config import BillingConfig
 from services.billing.repository import BillRows, LedgerRows
 from services.billing.rpc import BillingInternalServicer, BillingServicer
@@ -32,6 +33,7 @@ def build(ctx: Context) -> Module:
         database=database,
         ledger=LedgerRows(),
         bills=BillRows(),
+        jobs=JobsClient(ctx.peers("jobs")),
         ids=ctx.ids,
         clock=ctx.clock,
         wake=ctx.wake,

@@ -26,6 +26,7 @@ from services.billing.config import BillingConfig
 from services.billing.domain import Close, Outcome
 from services.billing.repository import BillRows, LedgerRows
 from services.billing.service import BillingService, HoldOrder
+from tests.unit.billing.world import Jobs
 
 MIGRATIONS = Path(__file__).parents[2] / "services/billing/migrations"
 Work = Callable[[sqlite3.Connection, int], None]
@@ -96,6 +97,7 @@ async def ledger(folder: Path) -> tuple[Database, BillingService]:
         database=database,
         ledger=LedgerRows(),
         bills=BillRows(),
+        jobs=Jobs(),
         ids=ids,
         clock=clock,
         wake=connect_wake("memory://"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from libs import failpoints
 from libs.clock import Clock
 from libs.db import Database, Tx, retry_stale
-from libs.errors import InvalidRequest
+from libs.errors import GridError, InvalidRequest
 from libs.ids import IdSource
+from libs.telemetry import logger
 from libs.tenancy import Scope, SystemScope, Tenant
 from libs.wake import Wake
 from services.billing.config import BillingConfig
@@ -28,12 +30,20 @@ from services.billing.service.judge import Judge, Tell
 from services.billing.service.ledger import HoldOrder, Ledger
 
 METERS = "billing.meters"
+_log = logger("billing")
 NEVER = datetime.min.replace(tzinfo=UTC)
 _BATCH = 128
 _TIME = SystemScope("billing: holds that run out or are left over")
 _RESERVED = failpoints.register(
     "billing.reserve.after_commit", "a hold is durable, and its asker has not been answered"
 )
+
+
+class Jobs(Protocol):
+    """What billing asks of jobs."""
+
+    async def lives(self, tenant: Tenant, job_id: str) -> bool:
+        """The job exists and is not final. Raises GridError when jobs does not answer."""
 
 
 class BillingService:
@@ -45,6 +55,7 @@ class BillingService:
         database: Database,
         ledger: LedgerRows,
         bills: BillRows,
+        jobs: Jobs,
         ids: IdSource,
         clock: Clock,
         wake: Wake,
@@ -55,6 +66,7 @@ class BillingService:
         self._database = database
         self._money = ledger
         self._bills = bills
+        self._jobs = jobs
         self._ids = ids
         self._wake = wake
         self._config = config
@@ -165,12 +177,21 @@ class BillingService:
     async def sweep(self) -> int:
         """Gives back holds whose job was never queued, or whose lease never closed; returns how
         many. Both are rare: the first is a crash between two services, the second a lost fact."""
-        done = 0
-        while left := await self._database.read(self._left_over):
-            done += await retry_stale(lambda: self._database.write(self._give_back_all))
-            if len(left) < _BATCH:
-                break
-        return done
+        left = await self._database.read(self._left_over)
+        over = [bill for bill in left if await self._is_over(bill)]
+        if not over:
+            return 0
+        return await retry_stale(lambda: self._database.write(lambda tx: self._give_all(tx, over)))
+
+    async def _is_over(self, bill: Bill) -> bool:
+        """Nobody will need the hold. A job that was not heard of may wait to be told: ask."""
+        if bill.finished_time is not None:
+            return True
+        try:
+            return not await self._jobs.lives(Tenant(bill.workspace_id), bill.job_id)
+        except GridError as error:
+            _log.warning("a hold may be left over, and jobs does not answer", error=repr(error))
+            return False
 
     def _left_over(self, tx: Tx) -> Sequence[Bill]:
         patience = timedelta(seconds=self._config.orphan_seconds)
@@ -178,11 +199,15 @@ class BillingService:
         late = tx.now() - timedelta(seconds=self._config.late_close_seconds)
         return self._bills.left_over(tx, _TIME, orphan, late, _BATCH)
 
-    def _give_back_all(self, tx: Tx) -> int:
-        left = self._left_over(tx)
-        for bill in left:
-            self._bills.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
-        return len(left)
+    def _give_all(self, tx: Tx, over: Sequence[Bill]) -> int:
+        """Gives back the holds of bills that have not changed since they were read."""
+        done = 0
+        for bill in over:
+            now = self._bills.bill(tx, Tenant(bill.workspace_id), bill.job_id)
+            if now == bill:
+                self._bills.save_bill(tx, self.judge.give_back(tx, bill, anyway=True))
+                done += 1
+        return done
 
     def _hint(self, tx: Tx, bill: Bill) -> None:
         """Wakes the meter's loop, but only for a time that is earlier than the one it waits for."""

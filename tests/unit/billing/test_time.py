@@ -43,6 +43,18 @@ async def test_the_sweep_takes_only_what_nobody_queued(world: World) -> None:
     assert len(world.facts("hold_exhausted")) == 1, "unpaid work must be stopped"
 
 
+async def test_a_hold_of_a_job_that_lives_is_kept_however_late_it_is_heard_of(
+    world: World,
+) -> None:
+    await world.reserve(HOLD)
+    world.clock.advance(1_000)
+    for world.jobs.live in ({"job_1"}, None):
+        assert await world.service.sweep() == 0
+    world.jobs.live = set()
+    assert await world.service.sweep() == 1
+    assert await amounts(world) == (1_000_000, 0, 0)
+
+
 async def test_a_restart_gives_the_bus_its_time_before_a_hold_counts_as_left_over(
     world: World, tmp_path: Path
 ) -> None:

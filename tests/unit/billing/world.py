@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from libs.clock import ManualClock
 from libs.db import Database, Tx, connect
+from libs.errors import Unavailable
 from libs.ids import IdSource
 from libs.tenancy import Tenant
 from libs.wake import connect as connect_wake
@@ -30,6 +31,18 @@ WORKSPACE = Tenant("ws_1")
 HOUR_PRICE = 3_600_000  # 1,000 micro-USD a second
 
 
+class Jobs:
+    """What jobs would answer; None when it does not."""
+
+    def __init__(self) -> None:
+        self.live: set[str] | None = set()
+
+    async def lives(self, tenant: Tenant, job_id: str) -> bool:
+        if self.live is None:
+            raise Unavailable("jobs is away")
+        return job_id in self.live
+
+
 class World:
     """One database, one service, and the facts that have happened."""
 
@@ -38,6 +51,7 @@ class World:
         self.config = BillingConfig(**settings)
         self.wake = connect_wake("memory://")
         self.ids = IdSource(self.clock)
+        self.jobs = Jobs()
         self.database: Database = connect(
             f"sqlite:///{folder}/billing.db",
             metadata=tables.metadata,
@@ -49,6 +63,7 @@ class World:
             database=self.database,
             ledger=LedgerRows(),
             bills=BillRows(),
+            jobs=self.jobs,
             ids=self.ids,
             clock=self.clock,
             wake=self.wake,
