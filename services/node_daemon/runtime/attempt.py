@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from libs.telemetry import logger
 from services.node_daemon import attempt_files
 from services.node_daemon.cgroups import Group
 from services.node_daemon.collect import Collection, CollectLimits, collect
@@ -27,9 +28,11 @@ from services.node_daemon.runtime.port import Exit, ExitReason, TaskLaunch
 from services.node_daemon.runtime.reattach import reach
 from services.node_daemon.slots import Slot, Slots
 
+_log = logger("attempts")
 # The shim ends an attempt at its deadline and kills after the grace; this long after that, the
 # daemon does it in the shim's place.
 _BACKSTOP_SECONDS = 2.0
+_FORGET_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,12 @@ class ShimAttempt:
             await asyncio.to_thread(attempt_files.wait_unlocked, self._folder / attempt_files.LOCK)
             self._lost_lock = attempt_files.hold_lock(str(self._folder / attempt_files.LOCK))
         await self._kill()
+        try:
+            # A container has no group of ours: it would run on beside the next attempt.
+            async with asyncio.timeout(_FORGET_SECONDS):
+                await self._forget(self._record)
+        except Exception:
+            _log.exception("what a lost attempt left is not removed yet", lease_id=self.lease_id)
         self._settle()
 
     async def _kill(self) -> None:
