@@ -26,6 +26,12 @@ def draft(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
+def waiting(**fields: Any) -> dict[str, Any]:
+    """A job that no node here can take. Its hold is at the operator's price ceiling, so it is to
+    run for a minute only."""
+    return draft(gpu_count=32, timeout_seconds=60, **fields)
+
+
 def simulated(script: str, **fields: Any) -> dict[str, Any]:
     """A job that the simulated runtime plays: what it prints, writes and exits with."""
     return draft(environment={"JUNGLEGRID_SIMULATE": script}, **fields)

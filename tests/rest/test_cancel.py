@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.rest.conftest import Workspace
-from tests.rest.drafts import draft, finished, simulated, submit
+from tests.rest.drafts import draft, finished, simulated, submit, waiting
 from tests.rest.shapes import CANCELLED, problems
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_cancel_of_a_waiting_job(ours: Workspace) -> None:
-    made = await submit(ours.api, draft(gpu_count=32))
+    made = await submit(ours.api, waiting())
     done = await ours.api.post(f"/v1/jobs/{made}/cancel", {"reason": "user requested stop"})
     assert done.status == 200
     assert problems(done.body, CANCELLED) == []
@@ -41,13 +41,13 @@ async def test_cancel_of_a_finished_job(ours: Workspace) -> None:
 
 
 async def test_cancel_without_a_body(ours: Workspace) -> None:
-    made = await submit(ours.api, draft(gpu_count=32))
+    made = await submit(ours.api, waiting())
     done = await ours.api.send("POST", f"/v1/jobs/{made}/cancel")
     assert done.status == 200, done.body
 
 
 async def test_unknown_and_foreign_jobs(theirs: Workspace, clean: Workspace) -> None:
-    made = await submit(theirs.api, draft(gpu_count=32))
+    made = await submit(theirs.api, waiting())
     for job_id in (made, "job_01ARZ3NDEKTSV4RRFFQ69G5FAV", "x"):
         refused = await clean.api.post(f"/v1/jobs/{job_id}/cancel", {"reason": "x"})
         assert (refused.status, refused.code) == (404, "NOT_FOUND")
@@ -56,7 +56,7 @@ async def test_unknown_and_foreign_jobs(theirs: Workspace, clean: Workspace) -> 
 
 
 async def test_too_long_a_reason(ours: Workspace) -> None:
-    made = await submit(ours.api, draft(gpu_count=32))
+    made = await submit(ours.api, waiting())
     refused = await ours.api.post(f"/v1/jobs/{made}/cancel", {"reason": "x" * 501})
     assert (refused.status, refused.code) == (400, "INVALID_REQUEST")
     assert (await ours.api.post(f"/v1/jobs/{made}/cancel")).status == 200

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.rest.conftest import Site, Workspace
-from tests.rest.drafts import draft, submit
+from tests.rest.drafts import submit, waiting
 from tests.rest.test_access import ARTIFACT, INPUT, JOB, ROUTES
 from tests.rest.traces import traces
 
@@ -96,7 +96,7 @@ async def test_every_query_parameter_is_known(described: dict[str, Any], path: s
 async def test_an_accepted_job_leaves_traces(site: Site, ours: Workspace) -> None:
     """The comparison that other tests rest on does see rows and holds."""
     before = traces(site.whole.grid.home, ours.workspace_id)
-    job_id = await submit(ours.api, draft(gpu_count=32))
+    job_id = await submit(ours.api, waiting())
     after = traces(site.whole.grid.home, ours.workspace_id)
     grown = {name.partition("/")[0] for name in after if after[name] > before[name]}
     assert {"jobs.db", "billing.db"} <= grown

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.rest.conftest import Workspace
-from tests.rest.drafts import draft, finished, simulated, submit
+from tests.rest.drafts import draft, finished, simulated, submit, waiting
 from tests.rest.shapes import EVENTS, JOB, JOBS, RUNTIME, problems
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -36,7 +36,7 @@ async def test_reads_answer_right_after_the_submit(ours: Workspace) -> None:
 
 async def test_runtime_before_the_start(ours: Workspace) -> None:
     # More GPUs than the node has: it waits.
-    made = await submit(ours.api, draft(gpu_count=32))
+    made = await submit(ours.api, waiting())
     runtime = await ours.api.get(f"/v1/jobs/{made}/runtime")
     assert (runtime.status, runtime.code) == (404, "NOT_FOUND")
     assert runtime.message == "job runtime not available yet"

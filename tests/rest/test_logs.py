@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.rest.conftest import Workspace
-from tests.rest.drafts import draft, finished, simulated, submit
+from tests.rest.drafts import finished, simulated, submit, waiting
 from tests.rest.shapes import LOGS, problems
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -73,7 +73,7 @@ async def test_streams_are_told_apart(ours: Workspace, job_id: str) -> None:
 
 
 async def test_before_the_start(ours: Workspace) -> None:
-    made = await submit(ours.api, draft(gpu_count=32))
+    made = await submit(ours.api, waiting())
     page = await read(ours, made)
     assert (page["items"], page["next_cursor"], page["status"]) == ([], 0, "queued")
     assert (await ours.api.post(f"/v1/jobs/{made}/cancel")).status == 200
