@@ -23,7 +23,7 @@ T = TypeVar("T")
 # The call may succeed when it is made again, and making it again is harmless.
 RETRYABLE = frozenset(
     {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.INTERNAL, Code.UNKNOWN,
-     Code.RESOURCE_EXHAUSTED}
+     Code.RESOURCE_EXHAUSTED, Code.CANCELLED}
 )  # fmt: skip
 _CALL_SECONDS = 20.0
 _PING_IDLE = "grpc.keepalive_permit_without_calls"
