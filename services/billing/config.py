@@ -13,10 +13,9 @@ class BillingConfig:
 
     # Part of every charge that stays with the platform; the rest is owed for the node.
     platform_fee_basis_points: int = 1_500
-    # After this long without a word of its job, jobs is asked about a hold, and it is given back if
-    # there is no such job. Longer than an outage of the bus, or accepted jobs would be asked for.
-    # Submits that died are voided by jobs, within a minute.
-    orphan_seconds: float = 600.0
+    # After this long without a word of its job, jobs is asked about a hold, which is given back when
+    # there is no such job or it is over: however long the bus is out, a living job keeps its hold.
+    orphan_seconds: float = 45.0
     # A final job whose lease never closed gets its hold back after this long.
     late_close_seconds: float = 3_600.0
     # The node's own timeout counts from the start of the process, the meter from the claim. This

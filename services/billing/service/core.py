@@ -79,8 +79,10 @@ class BillingService:
     async def reserve(self, tenant: Tenant, order: HoldOrder) -> Reservation:
         """Holds credit for an attempt's period. The same order again answers with what became of
         it. Raises InsufficientFunds with both amounts, JobIsFinished, ReplayDiffers."""
-        if order.amount_micros < 0:
-            raise InvalidRequest("amount_micros must not be negative")
+        if not (tenant.workspace_id and order.job_id and order.attempt > 0 and order.period >= 0):
+            raise InvalidRequest("a hold needs a workspace, a job, an attempt from 1 and a period")
+        if order.amount_micros < 0 or order.price_micros_per_hour < 0:
+            raise InvalidRequest("amount_micros and the price must not be negative")
         made = await retry_stale(
             lambda: self._database.write(lambda tx: self._reserve(tx, tenant, order))
         )
@@ -133,8 +135,8 @@ class BillingService:
     ) -> tuple[int, bool]:
         """Puts credit into a wallet, once per reference. Returns what is available, and whether
         the reference had been credited before."""
-        if not reference or amount_micros <= 0:
-            raise InvalidRequest("a credit needs a reference and a positive amount_micros")
+        if not (tenant.workspace_id and reference and amount_micros > 0):
+            raise InvalidRequest("a credit needs a workspace, a reference and a positive amount")
 
         def work(tx: Tx) -> tuple[int, bool]:
             new = self._ledger.credit(tx, tenant, reference, amount_micros, kind)
@@ -150,7 +152,8 @@ class BillingService:
         self, scope: Scope, job_id: str, after: tuple[str, str], limit: int
     ) -> tuple[list[Transfer], tuple[str, str] | None]:
         """A page of the ledger, one entry a posting, and where the next page begins."""
-        size = min(limit or self._config.page_size_default, self._config.page_size_max)
+        wanted = limit if limit > 0 else self._config.page_size_default
+        size = min(wanted, self._config.page_size_max)
         found = await self._database.read(
             lambda tx: self._money.list_postings(tx, scope, job_id, after, size + 1)
         )

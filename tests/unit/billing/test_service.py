@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
@@ -61,6 +62,12 @@ async def test_a_hold_that_the_wallet_lacks_names_both_amounts(world: World) -> 
     assert refused.value.details == {"needed_micros": 1_000_001, "available_micros": 1_000_000}
     assert await amounts(world) == (1_000_000, 0, 0)
     assert not await world.rows("SELECT * FROM bills")
+
+
+@pytest.mark.parametrize("wrong", [{"amount": -1}, {"attempt": 0}, {"job_id": ""}, {"period": -1}])
+async def test_a_hold_that_makes_no_sense_is_refused(world: World, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        await world.reserve(**{"amount": HOLD, **wrong})
 
 
 async def test_parallel_reserves_never_overdraw(world: World) -> None:
