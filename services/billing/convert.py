@@ -48,6 +48,7 @@ OUTCOMES = {
     lease_pb2.LEASE_OUTCOME_RUNTIME_LOST: Outcome.RUNTIME_LOST,
     lease_pb2.LEASE_OUTCOME_IMAGE_UNAVAILABLE: Outcome.IMAGE_UNAVAILABLE,
     lease_pb2.LEASE_OUTCOME_NODE_REFUSED: Outcome.NODE_REFUSED,
+    lease_pb2.LEASE_OUTCOME_LAUNCH_INVALID: Outcome.LAUNCH_INVALID,
 }
 # A job that ended in one of these by itself has had its last lease closed, though maybe not here.
 _AFTER_A_CLOSE = frozenset({job_pb2.JOB_STATUS_COMPLETED, job_pb2.JOB_STATUS_FAILED})

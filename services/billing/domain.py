@@ -64,6 +64,7 @@ class Outcome(StrEnum):
     RUNTIME_LOST = "runtime_lost"
     IMAGE_UNAVAILABLE = "image_unavailable"
     NODE_REFUSED = "node_refused"
+    LAUNCH_INVALID = "launch_invalid"
 
 
 OURS = frozenset(Outcome) - {Outcome.EXITED, Outcome.CANCELLED}
@@ -180,7 +181,7 @@ class Close:
     @property
     def ours(self) -> bool:
         """The failure is the grid's: nobody pays, and another attempt may follow."""
-        if self.outcome is Outcome.IMAGE_UNAVAILABLE:
+        if self.outcome in (Outcome.IMAGE_UNAVAILABLE, Outcome.LAUNCH_INVALID):
             return not self.started
         return self.outcome in OURS
 

@@ -140,6 +140,7 @@ class Outcome(StrEnum):
     RUNTIME_LOST = "RUNTIME_LOST"
     IMAGE_UNAVAILABLE = "IMAGE_UNAVAILABLE"
     NODE_REFUSED = "NODE_REFUSED"
+    LAUNCH_INVALID = "LAUNCH_INVALID"
 
 
 # By the runtime's reasons (ExitReason). An expired lease is the grid's to judge: it has closed the
@@ -155,6 +156,7 @@ _OUTCOMES = {
 # By the reason of the error that a runtime raised before the start.
 _FAILURES = {
     "IMAGE_NOT_FOUND": Outcome.IMAGE_UNAVAILABLE,
+    "INVALID_REQUEST": Outcome.LAUNCH_INVALID,
     "NODE_SLOTS_EXHAUSTED": Outcome.NODE_REFUSED,
     "SANDBOX_INCOMPLETE": Outcome.NODE_REFUSED,
     "SANDBOX_UNAVAILABLE": Outcome.NODE_REFUSED,

@@ -129,6 +129,15 @@ async def test_events_tell_every_phase_in_order_and_that_the_image_was_not_used(
     assert "does not use the image" in notice["message"]
 
 
+async def test_a_launch_that_can_never_succeed_is_tried_once(whole: Stack) -> None:
+    """The sandbox does not use the image, so there is nothing to run without a command."""
+    job_id = await whole.submit(command=[])
+    job = await whole.finished(job_id)
+    assert (job["status"], job["retry_count"]) == ("failed", 0)
+    assert job["failure"]["code"] == "LAUNCH_INVALID"
+    assert "command" in job["failure"]["summary"]
+
+
 async def test_the_ledger_balances_and_the_cost_is_the_metered_one(whole: Stack) -> None:
     before = {"reserved": 1}
     async with asyncio.timeout(20):  # jobs of earlier tests are final, and maybe not settled

@@ -250,6 +250,8 @@ def _cause(job: Job, fact: LeaseClosed) -> tuple[Reason, str, str]:
         return Reason.BUDGET, "BUDGET_EXHAUSTED", BUDGET_SENTENCE
     if fact.outcome is Outcome.IMAGE_UNAVAILABLE:
         return Reason.IMAGE, "IMAGE_UNAVAILABLE", _sentence(fact)
+    if fact.outcome is Outcome.LAUNCH_INVALID:
+        return Reason.SCREENING, "LAUNCH_INVALID", _sentence(fact)
     if exit is not None and exit.stopped:
         return Reason.INFRASTRUCTURE, "STOPPED", "The node stopped the command."
     if fact.outcome is Outcome.EXITED and exit is not None:
@@ -278,6 +280,7 @@ _SENTENCES = {
     Outcome.RUNTIME_LOST: "The node lost the running command.",
     Outcome.IMAGE_UNAVAILABLE: "The image cannot be had; check its name and that it is public.",
     Outcome.NODE_REFUSED: "The node refused the job.",
+    Outcome.LAUNCH_INVALID: "The job cannot be started as it is; check its command.",
 }
 
 

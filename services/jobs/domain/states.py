@@ -121,6 +121,7 @@ class Outcome(StrEnum):
     RUNTIME_LOST = "runtime_lost"
     IMAGE_UNAVAILABLE = "image_unavailable"
     NODE_REFUSED = "node_refused"
+    LAUNCH_INVALID = "launch_invalid"
 
 
 # Ours, not the user's: another attempt is worth it, and billing keeps the hold for it. After any

@@ -33,10 +33,11 @@ class Submitted:
         """The answer for a job that has been queued."""
         kind = "GPU" if job.spec.resources.gpu is not None else "CPU"
         reason = f"Selected managed {kind} route."
+        waiting = f" It waits: {job.waiting}" if job.waiting else ""
         return cls(
             job_id=job.job_id,
             queued_time=job.queued_time or job.created_time,
-            route_reason=f"{reason} {job.waiting}".strip(),
+            route_reason=reason + waiting,
             artifacts=job.spec.expected_artifacts,
             requested_route=job.spec.constraints.optimize_for or "balanced",
             relaxed=job.hold.relaxed,

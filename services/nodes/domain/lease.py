@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     RUNTIME_LOST = "runtime_lost"
     IMAGE_UNAVAILABLE = "image_unavailable"
     NODE_REFUSED = "node_refused"
+    LAUNCH_INVALID = "launch_invalid"
 
 
 # What a node may say before it has asked to start.

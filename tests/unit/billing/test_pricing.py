@@ -69,6 +69,7 @@ def test_cost_is_rounded_once_half_to_even(price: int, micros: int, cost: int) -
         (close(Outcome.RUNTIME_LOST, 50), 0),
         (close(Outcome.IMAGE_UNAVAILABLE, 50, started=False), 0),
         (close(Outcome.IMAGE_UNAVAILABLE, 50, started=True), 50_000_000),
+        (close(Outcome.LAUNCH_INVALID, 50, started=False), 0),
     ],
 )
 def test_billed_time_is_claim_to_exit_and_ours_is_free(found: Close, micros: int) -> None:

@@ -95,6 +95,7 @@ def test_every_exit_has_an_outcome() -> None:
     assert outcomes[ExitReason.EXITED] is outcomes[ExitReason.TIMED_OUT] is Outcome.EXITED
     assert outcomes[ExitReason.LEASE_EXPIRED] is Outcome.RUNTIME_LOST
     assert outcome_of_failure("IMAGE_NOT_FOUND") is Outcome.IMAGE_UNAVAILABLE
+    assert outcome_of_failure("INVALID_REQUEST") is Outcome.LAUNCH_INVALID
     assert outcome_of_failure("ANYTHING") is Outcome.RUNTIME_FAILED
 
 
