@@ -188,7 +188,7 @@ class JobLog:
             return self, ()
         size = self.size_bytes
         for index, line in enumerate(lines):
-            size += len(line.text) + 1
+            size += len(line.text.encode()) + 1
             if size > bytes_max:
                 marker = Line(
                     Stream.SYSTEM, 0, f"log cut: the job wrote more than {bytes_max} bytes"
