@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.dml import UpdateBase
 
 Processor = Callable[[Any], Any]
@@ -27,17 +28,19 @@ class Bulk:
 
     def run(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Executes it for each row; returns the number of rows changed. No rows: nothing."""
-        dialect = connection.dialect.name
-        if dialect not in self._by_dialect:
-            self._by_dialect[dialect] = self._compile(connection)
-        sql, bind = self._by_dialect[dialect]
-        bound = [bind(row) for row in rows]
+        sql, bound = self.prepare(connection.dialect, rows)
         return connection.exec_driver_sql(sql, bound).rowcount if bound else 0
 
-    def _compile(self, connection: Connection) -> tuple[str, Callable[[Row], Any]]:
-        compiled = self._statement.compile(
-            dialect=connection.dialect, column_keys=list(self._names)
-        )
+    def prepare(self, dialect: Dialect, rows: Iterable[Row]) -> tuple[str, list[Any]]:
+        """The SQL text, and what the driver takes for each row."""
+        found = self._by_dialect.get(dialect.name)
+        if found is None:
+            found = self._by_dialect[dialect.name] = self._compile(dialect)
+        sql, bind = found
+        return sql, [bind(row) for row in rows]
+
+    def _compile(self, dialect: Dialect) -> tuple[str, Callable[[Row], Any]]:
+        compiled = self._statement.compile(dialect=dialect, column_keys=list(self._names))
         processors: dict[str, Any] = dict(compiled._bind_processors)
         used = set(compiled.binds)
         if used != set(self._names):
@@ -46,10 +49,11 @@ class Bulk:
         if compiled.positiontup is None:
             return str(compiled), _by_name(places, processors)
         order = [(places[name], processors.get(name)) for name in compiled.positiontup]
-        return str(compiled), _by_position(order)
+        return str(compiled), by_position(order)
 
 
-def _by_position(order: Sequence[tuple[int, Processor | None]]) -> Callable[[Row], Any]:
+def by_position(order: Sequence[tuple[int, Processor | None]]) -> Callable[[Row], Any]:
+    """Makes the driver's tuple: for each of its places, which value of the row, and how."""
     if all(process is None for _, process in order):
         places = [place for place, _ in order]
         return lambda row: tuple([row[place] for place in places])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
+
+from libs.db.prepared import Plans, Prepared
 
 _READER_WAIT_MILLISECONDS = 5_000
 _OPEN_WAIT_SECONDS = 10.0
@@ -18,6 +21,14 @@ class UnsafeSettings(RuntimeError):
     """SQLite refused a setting that durability rests on."""
 
 
+class Opened(NamedTuple):
+    """A connection: SQLAlchemy's, the driver's beneath it, and what runs statements on it."""
+
+    connection: Connection
+    raw: sqlite3.Connection
+    prepared: Prepared
+
+
 class SqliteFile:
     """Opens connections that share one cache of compiled statements."""
 
@@ -26,12 +37,14 @@ class SqliteFile:
         self._wal = Path(f"{path}-wal")
         self._synchronous = "FULL" if durable else "NORMAL"
         self._engine = create_engine("sqlite://", poolclass=NullPool, creator=self._connect)
+        self._plans = Plans(self._engine.dialect)
         self._open: list[tuple[Connection, sqlite3.Connection]] = []
 
-    def open_writer(self) -> tuple[Connection, sqlite3.Connection]:
+    def open_writer(self) -> Opened:
         """The only connection that changes rows. It never waits for a lock by itself."""
         self._create()
-        connection, raw = self._connection()
+        opened = self._connection()
+        raw = opened.raw
         self._set(raw, "journal_mode", "wal", "wal")
         self._set(raw, "synchronous", self._synchronous, 2 if self._synchronous == "FULL" else 1)
         self._set(raw, "foreign_keys", "ON", 1)
@@ -39,14 +52,15 @@ class SqliteFile:
             # The checkpoint is the only fsync left, and `checkpoint` makes it on a thread.
             self._set(raw, "wal_autocheckpoint", "0", 0)
         raw.execute("PRAGMA busy_timeout=0")
-        return connection, raw
+        return opened
 
-    def open_reader(self) -> tuple[Connection, sqlite3.Connection]:
+    def open_reader(self) -> Opened:
         """A connection that can change nothing."""
-        connection, raw = self._connection()
+        opened = self._connection()
+        raw = opened.raw
         self._set(raw, "query_only", "ON", 1)
         raw.execute(f"PRAGMA busy_timeout={_READER_WAIT_MILLISECONDS}")
-        return connection, raw
+        return opened
 
     def sync(self) -> None:
         """Forces the log to the disk. Blocks."""
@@ -102,12 +116,12 @@ class SqliteFile:
             cached_statements=512,
         )
 
-    def _connection(self) -> tuple[Connection, sqlite3.Connection]:
+    def _connection(self) -> Opened:
         connection = self._engine.connect()
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         self._open.append((connection, raw))
-        return connection, raw
+        return Opened(connection, raw, Prepared(connection, raw, self._plans))
 
     def _set(self, raw: sqlite3.Connection, name: str, value: str, want: object) -> None:
         raw.execute(f"PRAGMA {name}={value}").close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any
 
-from sqlalchemy import CursorResult
+from sqlalchemy import Result
 
 from libs.db.errors import StorageUnavailable, is_fatal
 from libs.db.outbox import OutboxEvent
@@ -111,5 +111,5 @@ def check_value(value: Any) -> None:
     if isinstance(value, CoroutineType):
         value.close()
         raise TypeError("a unit of work is a plain function; this one is async")
-    if isinstance(value, CursorResult):
+    if isinstance(value, Result):
         raise TypeError("a unit of work returns values, not a result: fetch the rows inside it")

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import MetaData
 
 from libs.clock import Clock
 from libs.db import migrations as schema
 from libs.db.committer import Answer
 from libs.db.database import OutboxListener
 from libs.db.errors import StorageUnavailable, is_fatal, sqlite_code, translate
-from libs.db.files import SqliteFile
+from libs.db.files import Opened, SqliteFile
 from libs.db.outbox import outbox_insert
 from libs.db.readers import Readers
 from libs.db.tx import Tx
@@ -76,9 +76,9 @@ class SqliteDatabase:
         return self._metadata
 
     async def start(self) -> None:
-        connection, raw = self._file.open_writer()
+        opened = self._file.open_writer()
         after_commit = None if self._durable else self._checkpoint
-        self._writer = Writer(self._service, (connection, raw), self._tx, self._fatal, after_commit)
+        self._writer = Writer(self._service, opened, self._tx, self._fatal, after_commit)
         for listener in self._listeners:
             self._writer.listen(listener)
         self._readers = Readers(self._file, self._clock, asyncio.get_running_loop())
@@ -136,8 +136,8 @@ class SqliteDatabase:
         self._writer.thread.submit(self._file.sync, done)
         await future
 
-    def _tx(self, connection: Connection) -> Tx:
-        return Tx(connection, self._clock, self._outbox)
+    def _tx(self, on: Opened) -> Tx:
+        return Tx(on.connection, on.prepared, self._clock, self._outbox)
 
     def _checkpoint(self) -> None:
         if self._writer is None or self._checkpointing:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Executable, Inspector, MetaData, inspect
+from sqlalchemy import Connection, Executable, Inspector, MetaData, inspect
 
 from libs.clock import Clock
 from libs.db.bulk import Bulk, Row
 from libs.db.outbox import OutboxEvent, outbox_row
+from libs.db.prepared import Answer, Prepared
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Hook = Callable[[], None]
@@ -33,12 +34,16 @@ class Tx:
         "_now",
         "_open",
         "_outbox",
+        "_prepared",
         "events",
         "hooks",
     )
 
-    def __init__(self, connection: Connection, clock: Clock, outbox: Bulk | None) -> None:
+    def __init__(
+        self, connection: Connection, prepared: Prepared, clock: Clock, outbox: Bulk | None
+    ) -> None:
         self._connection = connection
+        self._prepared = prepared
         self._clock = clock
         self._outbox = outbox
         self._now: datetime | None = None
@@ -48,17 +53,15 @@ class Tx:
         self.events: list[OutboxEvent] = []
         self.hooks: list[Hook] = []
 
-    def execute(
-        self, statement: Executable, parameters: Parameters | None = None
-    ) -> CursorResult[*tuple[Any, ...]]:
+    def execute(self, statement: Executable, parameters: Parameters | None = None) -> Answer:
         """Runs a SQLAlchemy Core statement. Rows must be fetched before the function returns."""
         self._check()
-        return self._connection.execute(statement, parameters)
+        return self._prepared.execute(statement, parameters)
 
     def execute_bulk(self, bulk: Bulk, rows: Iterable[Row]) -> int:
         """Runs a prepared statement once per row; returns how many rows it changed."""
         self._check()
-        return bulk.run(self._connection, rows)
+        return self._prepared.execute_bulk(bulk, rows)
 
     def now(self) -> datetime:
         """The database's time, the same for the whole function. SQLite has the injected clock."""
@@ -116,7 +119,7 @@ class Tx:
             hook()
         if self.events and self._outbox is not None:
             now = self.now()
-            self._outbox.run(self._connection, [outbox_row(e, now) for e in self.events])
+            self._prepared.execute_bulk(self._outbox, [outbox_row(e, now) for e in self.events])
 
     def close(self) -> None:
         """Ends its validity; the database calls it."""

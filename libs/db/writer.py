@@ -16,13 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import Connection
-
 from libs import failpoints
 from libs.db import group as groups
 from libs.db.committer import Answer, Committer
 from libs.db.database import OutboxListener
 from libs.db.errors import is_busy, is_fatal, translate
+from libs.db.files import Opened
 from libs.db.group import Call, Group
 from libs.db.tx import Tx
 from libs.telemetry import logger, metrics
@@ -43,14 +42,14 @@ class Writer:
     def __init__(
         self,
         service: str,
-        connection: tuple[Connection, sqlite3.Connection],
-        make_tx: Callable[[Connection], Tx],
+        opened: Opened,
+        make_tx: Callable[[Opened], Tx],
         fatal: Callable[[BaseException], NoReturn],
         commit_on_loop: Callable[[], None] | None = None,
     ) -> None:
         """`commit_on_loop` is given when a commit costs no fsync; it is called after each."""
         self._service = service
-        self._connection, self._raw = connection
+        self._opened, self._raw = opened, opened.raw
         self._make_tx = make_tx
         self._fatal = fatal
         self._commit_on_loop = commit_on_loop
@@ -195,7 +194,7 @@ class Writer:
         self._loop.call_soon(self._next)
 
     def _tx(self) -> Tx:
-        return self._make_tx(self._connection)
+        return self._make_tx(self._opened)
 
 
 def _guarded(hook: Callable[[], Any]) -> None:

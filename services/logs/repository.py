@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import CursorResult, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from libs.db import Tx
 from libs.errors import StaleWrite
@@ -77,7 +77,7 @@ class LogsRepository:
             tx.execute(_INSERT, values | {"workspace_id": log.workspace_id, "job_id": log.job_id})
             return
         where = {"w": log.workspace_id, "j": log.job_id, "v": log.version}
-        result: CursorResult[Any] = tx.execute(_UPDATE, values | where)
+        result = tx.execute(_UPDATE, values | where)
         if result.rowcount == 0:
             raise StaleWrite(log.job_id)
 

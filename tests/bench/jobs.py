@@ -33,6 +33,13 @@ NOOP: dict[str, Any] = {"command": ["/bin/true"]}
 SIMULATED: dict[str, Any] = {"environment": {"JUNGLEGRID_SIMULATE": "exit=0"}}
 
 
+def room(slots: int) -> tuple[str, ...]:
+    """A node's arguments for that many jobs at once, so that slots and not cores are the limit."""
+    memory, disk = str(2**38), str(2**40)
+    cores = ("--cpu-millis", str(slots * 2000))
+    return ("--slots", str(slots), *cores, "--memory-bytes", memory, "--disk-bytes", disk)
+
+
 @dataclass(slots=True)
 class Rate:
     """Jobs a second, and where their CPU went in milliseconds a job."""
@@ -133,7 +140,7 @@ def cpu_seconds(pid: int) -> float:
 
 async def measure(jobs: int, singles: int, rounds: int) -> None:
     """Prints P1, P2 and P3 against bare bubblewrap, in rounds A B A B."""
-    async with stack(runtime="sandbox", gpus="simulated:l4:24GiB:16") as whole:
+    async with stack(runtime="sandbox", gpus="simulated:l4:24GiB:16", arguments=room(16)) as whole:
         await throughput(whole, 16, NOOP)
         pairs = []
         for _ in range(rounds):
@@ -143,7 +150,9 @@ async def measure(jobs: int, singles: int, rounds: int) -> None:
         show_rates("P1 sandboxed no-op jobs / bare bwrap, 4 at once", pairs)
         found = await latency(whole, singles, NOOP)
         show_latency("P3 submit to terminal, sandbox", found, alone)
-    async with stack(runtime="simulated", gpus="simulated:l4:24GiB:64") as whole:
+    async with stack(
+        runtime="simulated", gpus="simulated:l4:24GiB:64", arguments=room(64)
+    ) as whole:
         await throughput(whole, 32, SIMULATED)
         rates = [await throughput(whole, jobs * 2, SIMULATED) for _ in range(rounds)]
         for rate in rates:
