@@ -32,6 +32,7 @@ def only(wants: Callable[[Any], bool], handler: Handler) -> Handler:
     def chosen(tx: Tx, meta: EventMeta, fact: Any) -> None:
         handler(tx, meta, fact)
 
+    vars(chosen).update(vars(handler))
     setattr(chosen, _WANTS, wants)
     return chosen
 
@@ -44,6 +45,7 @@ def lazily(handler: Handler, *, when: Callable[[], bool] = lambda: True) -> Hand
     def patient(tx: Tx, meta: EventMeta, fact: Any) -> None:
         handler(tx, meta, fact)
 
+    vars(patient).update(vars(handler))
     setattr(patient, _LAZY, when)
     return patient
 

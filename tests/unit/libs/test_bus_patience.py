@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from junglegrid.common.v1.event_pb2 import EventMeta
 from junglegrid.jobs.v1.job_event_pb2 import JobEvent, JobFinished, JobQueued
 
-from libs.bus import Consumer, Handler, Record, lazily, outbox_event
+from libs.bus import Consumer, Handler, Record, lazily, only, outbox_event
+from libs.bus.dispatch import Dispatch
 from libs.bus.embedded import EmbeddedBus
 from libs.bus.events import record as record_of
 from libs.clock import SystemClock
@@ -114,3 +115,14 @@ async def test_a_paced_consumer_gathers_while_it_pauses(
     await bus.publish([told("c", finished=True)])
     assert await seen.total(3) == [["a"], ["b", "c"]]
     await consumer.stop()
+
+
+async def test_a_handler_may_be_choosy_and_patient(bus: EmbeddedBus, database: Database) -> None:
+    seen = Batches()
+    for handler in (
+        lazily(only(lambda fact: fact.attempt == 1, seen)),
+        only(lambda fact: fact.attempt == 1, lazily(seen)),
+    ):
+        dispatch = Dispatch("svc", {JobFinished: handler})
+        assert dispatch.patient
+        assert dispatch.route(told("a", finished=True)) is None
