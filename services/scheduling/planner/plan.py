@@ -74,6 +74,11 @@ class Planner:
             self.queue.served(hold.workspace_id, -hold.weight)
         return hold
 
+    def drop(self, job_id: str) -> None:
+        """A job waits no more; nodes that were kept for it are for everyone again."""
+        self.queue.drop(job_id)
+        self._unkeep(job_id)
+
     def suspect(self, node_id: str, now: datetime) -> None:
         """An attempt failed on this node by no fault of the job."""
         self._suspects[node_id] = now + timedelta(seconds=self._rules.suspect_seconds)
@@ -120,9 +125,8 @@ class Planner:
             prices += found.price
             simulated = simulated or node.info.simulated
             relaxed = relaxed or found.relaxed
-        self.queue.drop(entry.job_id)
+        self.drop(entry.job_id)
         self.queue.served(entry.workspace_id, sum(hold.weight for hold in holds))
-        self._unkeep(entry.job_id)
         return Placement(entry, tuple(holds), prices // entry.tasks, simulated, relaxed)
 
     def fits_now(self, shape: Shape, tasks: int, now: datetime) -> Node | None:

@@ -128,7 +128,7 @@ class Facts:
             if place.state is EntryState.WAITING and place.entry is not None:
                 planner.queue.add(place.entry)
             else:
-                planner.queue.drop(job_id)
+                planner.drop(job_id)
 
     def _take(self, tx: Tx, placement: Placement) -> bool:
         """Writes one placement; False when its node is not as the planner saw it. Then the node is
