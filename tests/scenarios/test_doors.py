@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 
-from tests.support.drains import Metrics
 from tests.support.grid import grid_here
 from tests.support.stack import stack
 
@@ -104,29 +105,33 @@ async def test_every_read_answers_at_once_with_the_bus_paused() -> None:
 
 
 async def test_an_idle_grid_hardly_wakes_up() -> None:
-    """Wake-ups are voluntary context switches of the process, as the kernel counts them."""
-    import asyncio
+    """Wake-ups are voluntary context switches, as the kernel counts them by thread.
 
+    Ours are those of the event loop: a beat of the node, a beat of the revocation stream, slow
+    sweeps. The rest belongs to gRPC's own pollers, which hand work around among themselves; they
+    are bounded loosely, so that a change of ours that wakes them shows.
+    """
     async with stack(runtime="simulated") as whole:
         await whole.finished(await whole.submit(environment={"JUNGLEGRID_SIMULATE": "exit=0"}))
         await asyncio.sleep(2.0)
-        processes = {"grid": whole.grid.process.pid, "node": whole.nodes[0].process.pid}
-        before = {name: switches(pid) for name, pid in processes.items()}
+        pids = {"grid": whole.grid.process.pid, "node": whole.nodes[0].process.pid}
+        before = {name: switches(pid) for name, pid in pids.items()}
         await asyncio.sleep(5.0)
-        rates = {name: (switches(pid) - before[name]) / 5 for name, pid in processes.items()}
-        Metrics(whole.grid.url)
-    print(rates)
-    assert rates["grid"] < 40, rates
-    assert rates["node"] < 20, rates
+        after = {name: switches(pid) for name, pid in pids.items()}
+    rates = {
+        name: ((after[name][0] - before[name][0]) / 5, (after[name][1] - before[name][1]) / 5)
+        for name in pids
+    }
+    print(f"wake-ups a second (event loop, whole process): {rates}")
+    assert rates["grid"][0] < 8, rates
+    assert rates["node"][0] < 4, rates
+    assert max(total for _, total in rates.values()) < 80, rates
 
 
-def switches(pid: int) -> int:
-    """Voluntary context switches of all threads of a process."""
-    from pathlib import Path
-
-    total = 0
+def switches(pid: int) -> tuple[int, int]:
+    """Voluntary context switches of the main thread, and of all threads of a process."""
+    counts = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
+        status = (task / "status").read_text()
+        counts[int(task.name)] = int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
+    return counts[pid], sum(counts.values())
