@@ -29,6 +29,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from libs.db.bulk import Bulk, Row, by_position
+from libs.db.lists import Lists, each
 from libs.telemetry import metrics
 
 _plain = metrics.counter(
@@ -67,6 +68,8 @@ class Plan:
     # None for a statement that returns no rows.
     columns: ResultMetaData | None
     changes: bool
+    # Set when some of the values are lists, for IN.
+    lists: Lists | None
 
 
 @dataclass(slots=True)
@@ -141,12 +144,14 @@ class Prepared:
 
     def _run(self, found: Plan, parameters: Mapping[str, Any]) -> Rows | None:
         try:
-            bound = found.bind((*parameters.values(), *found.constants))
+            sql, bound = found.sql, found.bind((*parameters.values(), *found.constants))
+            if found.lists is not None:
+                sql, bound = found.lists.flat(bound)
         except Exception:
             # Nothing has run yet: SQLAlchemy meets the same value and says which one it is.
             return None
         try:
-            cursor = self._raw.execute(found.sql, bound)
+            cursor = self._raw.execute(sql, bound)
             if found.columns is None:
                 return _no_rows(cursor.rowcount)
             if found.changes:
@@ -154,7 +159,7 @@ class Prepared:
                 rows = cursor.fetchall()
                 return Rows(found.columns, iter(rows), cursor.rowcount)
         except sqlite3.Error as error:
-            self._raise(found.sql, bound, error)
+            self._raise(sql, bound, error)
         return Rows(found.columns, cursor, cursor.rowcount)
 
     def _raise(self, sql: str, bound: Any, error: sqlite3.Error) -> NoReturn:
@@ -172,7 +177,7 @@ def _no_rows(rowcount: int) -> Rows:
 
 def plan(statement: Executable, names: tuple[str, ...], dialect: Dialect) -> Plan | None:
     """Compiles `statement`. None when SQLAlchemy does something for it at each execution: text,
-    execution options, IN with a list, Python-side defaults, a missing or computed parameter,
+    execution options, Python-side defaults, a missing or computed parameter, IN with tuples,
     columns of the same name."""
     if not isinstance(statement, SelectBase | Insert | Update | Delete):
         return None
@@ -184,8 +189,9 @@ def plan(statement: Executable, names: tuple[str, ...], dialect: Dialect) -> Pla
         return None
     if not _plain_sql(compiled):
         return None
+    lists = Lists.of(compiled)
     bind, constants = _binder(compiled, names)
-    if bind is None:
+    if bind is None or (lists is None and compiled.post_compile_params):
         return None
     columns = None
     if compiled._result_columns:
@@ -193,13 +199,12 @@ def plan(statement: Executable, names: tuple[str, ...], dialect: Dialect) -> Pla
         if columns is None:
             return None
     changes = not isinstance(statement, SelectBase)
-    return Plan(compiled.string, bind, constants, columns, changes)
+    return Plan(compiled.string, bind, constants, columns, changes, lists)
 
 
 def _plain_sql(compiled: SQLCompiler) -> bool:
     return (
         compiled.positiontup is not None
-        and not compiled.post_compile_params
         and not compiled.literal_execute_params
         and not compiled.escaped_bind_names
         and not compiled.insert_prefetch
@@ -222,6 +227,8 @@ def _binder(
         process = processors.get(name)
         if isinstance(process, tuple):
             return None, ()
+        if bound.expanding:
+            process = each(process)
         place = places.get(bound.key, places.get(name))
         if place is not None:
             order.append((place, process))

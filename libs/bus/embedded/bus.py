@@ -210,11 +210,12 @@ class EmbeddedBus:
             return
         moved = {name: group.places() for name, group in self._moved.items()}
         rows = [
-            {"group_name": name, "topic": topic, "offset": offset}
+            (name, topic, offset)
             for name, places in moved.items()
             for topic, offset in places.items()
+            if self._places.get((name, topic)) != offset
         ]
-        tx.execute(tables.PUT_PLACE, rows)
+        tx.execute_bulk(tables.PUT_PLACE, rows)
         tx.after_commit(lambda: self._places_kept(moved))
 
     def _places_kept(self, moved: dict[str, dict[str, int]]) -> None:

@@ -69,8 +69,13 @@ PAGE = (
 )
 PLACES = select(PLACE.c.group_name, PLACE.c.topic, PLACE.c.offset)
 _put = insert(PLACE)
-PUT_PLACE = _put.on_conflict_do_update(
-    index_elements=["group_name", "topic"], set_={"offset": _put.excluded.offset}
+PUT_PLACE = Bulk(
+    _put.on_conflict_do_update(
+        index_elements=["group_name", "topic"], set_={"offset": _put.excluded.offset}
+    ),
+    "group_name",
+    "topic",
+    "offset",
 )
 OLDEST_KEPT = (
     select(LOG.c.offset)

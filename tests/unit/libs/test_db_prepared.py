@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    BindParameter,
     Boolean,
     Column,
     Enum,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     null,
     select,
     text,
+    tuple_,
     union_all,
     update,
 )
@@ -80,6 +82,7 @@ FULL = {
     "class": "odd name",
 }
 BARE = {"id": 2, "name": "b", "labels": None, "made_time": None}
+IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 OF = C.id == bindparam("of")
 ADD_OR_RENAME = sqlite_insert(ITEM)
 ADD_OR_RENAME = ADD_OR_RENAME.on_conflict_do_update(
@@ -129,12 +132,27 @@ CASES: dict[str, tuple[Executable, dict[str, Any] | None, bool]] = {
         True,
     ),
     "delete": (delete(ITEM).where(OF), {"of": 2}, True),
-    "in a list": (
-        select(C.id).where(C.id.in_(bindparam("ids", expanding=True))),
-        {"ids": [1, 9]},
+    "in a list": (select(C.id).where(C.id.in_(IDS)), {"ids": [1, 9, 2]}, True),
+    "in a list of one": (select(C.id).where(C.id.in_(IDS)), {"ids": (2,)}, True),
+    "in an empty list": (select(C.id).where(C.id.in_(IDS)), {"ids": []}, True),
+    "in a very long list": (select(C.id).where(C.id.in_(IDS)), {"ids": list(range(2000))}, True),
+    "not in a list": (select(C.id).where(C.id.not_in(IDS)), {"ids": [1, 5, 9]}, True),
+    "in a list of times": (
+        select(C.id).where(C.made_time.in_(bindparam("at")), C.id == bindparam("of")),
+        {"of": 1, "at": [TIME, TIME, TIME]},
+        True,
+    ),
+    "in two lists": (
+        delete(ITEM).where(C.id.in_(IDS), C.name.in_(bindparam("names"))).returning(C.id),
+        {"names": ["a", "q"], "ids": [1, 2, 3]},
+        True,
+    ),
+    "in a written list": (select(C.id).where(C.color.in_([Color.RED, Color.BLUE])), None, True),
+    "in a list of pairs": (
+        select(C.id).where(tuple_(C.id, C.name).in_(bindparam("pairs"))),
+        {"pairs": [(1, "a")]},
         False,
     ),
-    "in a written list": (select(C.id).where(C.name.in_(["a", "x"])), None, False),
     "a Python default": (insert(NUMBERED), {"id": 1}, False),
     "text": (text("SELECT id, name FROM item ORDER BY id"), None, False),
     "an option": (select(C.id).execution_options(marked=True), None, False),
