@@ -23,6 +23,9 @@ class NodesConfig:
     # A lease that must stop and is still open after this long is closed without its node's word.
     # An honest node needs minutes, for what the job left.
     stop_overrule_seconds: float = 3600.0
+    # A claimed lease that is still open so long after its timeout_seconds is told to stop: the
+    # node's own clock should have ended it.
+    overrun_seconds: float = 900.0
     # Renewals are kept in memory and written together this often.
     renewal_flush_seconds: float = 1.0
     # The sessions' leases are compared with the table this often, in case a hint was lost.

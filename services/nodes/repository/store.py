@@ -67,6 +67,15 @@ _STOPPING = (
     .where(_l.c.state != LeaseState.CLOSED.value, _l.c.stop_reason != "")
     .order_by(_l.c.lease_id)
 )
+_CLAIMED = (
+    select(_l)
+    .where(
+        _l.c.state.in_([LeaseState.STARTING.value, LeaseState.RUNNING.value]),
+        _l.c.stop_reason == "",
+        _l.c.claimed_time <= bindparam("before"),
+    )
+    .order_by(_l.c.lease_id)
+)
 _ALLOCATION = select(_l.c.lease_id).where(_l.c.allocation_id == bindparam("id")).limit(1)
 _LEASE_INSERT = Bulk(insert(_l), *LEASE_COLUMNS)
 _LEASE_UPDATE = Bulk(
@@ -202,6 +211,11 @@ class NodesRepository:
     def stopping(self, tx: Tx, scope: SystemScope) -> list[Lease]:
         """Open leases that were told to stop."""
         return [lease_from_row(row) for row in tx.execute(_STOPPING).mappings()]
+
+    def claimed_before(self, tx: Tx, scope: SystemScope, before: datetime) -> list[Lease]:
+        """Leases that have run since before a time and were not told to stop."""
+        rows = tx.execute(_CLAIMED, {"before": before}).mappings()
+        return [lease_from_row(row) for row in rows]
 
     def oldest_unclaimed(self, tx: Tx, scope: SystemScope) -> datetime | None:
         """When the oldest of those was opened."""

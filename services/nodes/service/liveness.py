@@ -86,6 +86,7 @@ class Liveness:
             for node_id in due:
                 self._lose(tx, node_id)
         self._close_unclaimed(tx)
+        self._stop_overrunning(tx)
         self._overrule(tx)
         coming = [deadline for deadline in live.values() if deadline > now]
         oldest = self._deps.repository.oldest_unclaimed(tx, SCOPE)
@@ -125,6 +126,19 @@ class Liveness:
         for lease in self._deps.repository.unclaimed(tx, SCOPE, now - wait):
             closed = self._deps.move(tx, lease, lease.close(closing, now))
             tx.after_commit(partial(self._deps.sessions.offer, closed))
+
+    def _stop_overrunning(self, tx: Tx) -> None:
+        """A daemon that is heard of but whose attempt outlives its time hangs, or lies: the grid's
+        clock ends it. A price limits most attempts sooner; one at no price has only this."""
+        now = tx.now()
+        patience = timedelta(seconds=self._deps.config.overrun_seconds)
+        for lease in self._deps.repository.claimed_before(tx, SCOPE, now - patience):
+            allowed = timedelta(seconds=lease.terms.timeout_seconds) + patience
+            if lease.claimed_time is None or now - self._since(lease.claimed_time) < allowed:
+                continue
+            stopped = self._deps.move(tx, lease, lease.request_stop("deadline", now))
+            tx.after_commit(partial(self._deps.sessions.offer, stopped))
+            _log.error("lease outlived its time", lease_id=lease.lease_id, node_id=lease.node_id)
 
     def _overrule(self, tx: Tx) -> None:
         """A node that is heard of and does not end what it was told to end hangs, or lies. Its job

@@ -197,6 +197,22 @@ async def test_a_stop_leaves_later_attempts_alone(grid: Grid, attempts: tuple[in
     assert (await grid.lease(second.lease_id)).state is LeaseState.ASSIGNED
 
 
+async def test_a_lease_that_outlives_its_time_is_told_to_stop(grid: Grid) -> None:
+    session = await grid.online()
+    lease = await grid.place(session.node_id)
+    await grid.claim(session, lease)
+    await grid.report(session, Report(lease.lease_id, LeaseState.RUNNING))
+    allowed = lease.terms.timeout_seconds + grid.deps.config.overrun_seconds
+    for _ in range(int(allowed // 40)):
+        await beat(grid, session)
+        await step(grid, 40)
+    assert not (await grid.lease(lease.lease_id)).stop
+    for _ in range(2):
+        await beat(grid, session)
+        await step(grid, 40)
+    assert (await grid.lease(lease.lease_id)).stop_reason == "deadline"
+
+
 async def test_a_node_that_never_ends_a_stopped_lease_is_overruled(grid: Grid) -> None:
     session = await grid.online()
     lease = await grid.place(session.node_id)
