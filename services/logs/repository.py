@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Integer, bindparam, delete, insert, select, update
 
 from libs.db import Tx
 from libs.errors import StaleWrite
@@ -41,13 +41,16 @@ _UPDATE = (
     )
 )
 _INSERT_CHUNK = insert(log_chunk)
+_BITS = {Stream.STDOUT: 1, Stream.STDERR: 2, Stream.SYSTEM: 4}
+_ALL = sum(_BITS.values())
+_WANTED = log_chunk.c.streams.bitwise_and(bindparam("streams", type_=Integer)) != 0
 _OF_JOB = (log_chunk.c.workspace_id == bindparam("w"), log_chunk.c.job_id == bindparam("j"))
 _AFTER = (
     select(log_chunk)
-    .where(*_OF_JOB, log_chunk.c.last_entry_id > bindparam("after"))
+    .where(*_OF_JOB, _WANTED, log_chunk.c.last_entry_id > bindparam("after"))
     .order_by(log_chunk.c.last_entry_id)
 )
-_BEFORE = select(log_chunk).where(*_OF_JOB).order_by(log_chunk.c.last_entry_id.desc())
+_BEFORE = select(log_chunk).where(*_OF_JOB, _WANTED).order_by(log_chunk.c.last_entry_id.desc())
 _EXPIRED = (
     select(job_log.c.workspace_id, job_log.c.job_id)
     .where(job_log.c.finished_time < bindparam("before"))
@@ -94,6 +97,7 @@ class LogsRepository:
                 "last_entry_id": log.last_entry_id + len(lines),
                 "attempt": origin[0],
                 "task_index": origin[1],
+                "streams": _streams(lines),
                 "lines": _encode([_packed(line) for line in lines]),
                 "received_time": tx.now(),
             },
@@ -103,7 +107,7 @@ class LogsRepository:
         self, tx: Tx, tenant: Tenant, job_id: str, cursor: int, limit: int, only: Stream | None
     ) -> list[Entry]:
         """At most `limit` entries after `cursor`, oldest first."""
-        keys = {"w": tenant.workspace_id, "j": job_id, "after": cursor}
+        keys = {**_keys(tenant, job_id, only), "after": cursor}
         found: list[Entry] = []
         for chunk in tx.execute(_AFTER, keys).yield_per(16):
             found += [e for e in _entries(chunk, only) if e.entry_id > cursor]
@@ -115,12 +119,14 @@ class LogsRepository:
         self, tx: Tx, tenant: Tenant, job_id: str, limit: int, only: Stream | None
     ) -> list[Entry]:
         """The latest `limit` entries, oldest first."""
-        found: list[Entry] = []
-        keys = {"w": tenant.workspace_id, "j": job_id}
-        for chunk in tx.execute(_BEFORE, keys).yield_per(16):
-            found = list(_entries(chunk, only)) + found
-            if len(found) >= limit:
+        parts: list[list[Entry]] = []
+        left = limit
+        for chunk in tx.execute(_BEFORE, _keys(tenant, job_id, only)).yield_per(16):
+            parts.append(list(_entries(chunk, only)))
+            left -= len(parts[-1])
+            if left <= 0:
                 break
+        found = [entry for part in reversed(parts) for entry in part]
         return found[-limit:] if limit else []
 
     def expire(self, tx: Tx, scope: SystemScope, before: datetime) -> int:
@@ -131,6 +137,15 @@ class LogsRepository:
             tx.execute(_DELETE_CHUNKS, keys)
             tx.execute(_DELETE_LOG, keys)
         return len(rows)
+
+
+def _keys(tenant: Tenant, job_id: str, only: Stream | None) -> dict[str, Any]:
+    wanted = _ALL if only is None else _BITS[only]
+    return {"w": tenant.workspace_id, "j": job_id, "streams": wanted}
+
+
+def _streams(lines: Sequence[Line]) -> int:
+    return sum(_BITS[stream] for stream in {line.stream for line in lines})
 
 
 def _packed(line: Line) -> tuple[str, int, str, bool, int]:

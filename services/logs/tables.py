@@ -56,6 +56,8 @@ log_chunk = Table(
     Column("first_entry_id", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("task_index", Integer, nullable=False),
+    # Which streams have lines in it, a bit each: a read of one stream skips the others' chunks.
+    Column("streams", Integer, nullable=False),
     Column("lines", LargeBinary, nullable=False),
     Column("received_time", UtcTime, nullable=False),
 )

@@ -52,6 +52,7 @@ def upgrade(tx: Tx) -> None:
         Column("first_entry_id", BigInteger, nullable=False),
         Column("attempt", Integer, nullable=False),
         Column("task_index", Integer, nullable=False),
+        Column("streams", Integer, nullable=False),
         Column("lines", LargeBinary, nullable=False),
         Column("received_time", UtcTime, nullable=False),
     )

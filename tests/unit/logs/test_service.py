@@ -14,6 +14,7 @@ from libs.clock import ManualClock
 from libs.db import connect
 from libs.errors import NotFound
 from libs.tenancy import Tenant
+from services.logs import repository
 from services.logs.config import LogsConfig
 from services.logs.domain import Batch, Line, Stream, Update
 from services.logs.repository import LogsRepository
@@ -188,3 +189,23 @@ async def test_tails_are_cut_by_lines_and_bytes(service: LogsService) -> None:
     assert (err.text, err.truncated) == ("stderr 1", False)
     _, out, _ = await service.get_log_tails(WS, JOB, 7, 8)
     assert (out.text, out.truncated) == ("stdout 7", True)
+
+
+async def test_a_read_of_one_stream_does_not_open_the_chunks_of_the_other(
+    service: LogsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 40):
+        await service.append([intake(number)])
+    await service.append([intake(1, stream=Stream.STDERR)])
+    opened = 0
+    decode = repository._decode
+
+    def counted(data: bytes) -> object:
+        nonlocal opened
+        opened += 1
+        return decode(data)
+
+    monkeypatch.setattr(repository, "_decode", counted)
+    page = await service.tail_logs(WS, JOB, 100, Stream.STDERR)
+    assert [entry.line.text for entry in page.entries] == ["stderr 1"]
+    assert opened == 1
