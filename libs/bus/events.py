@@ -15,6 +15,9 @@ from libs.ids import IdSource
 from libs.telemetry.trace import current_traceparent
 
 TRACEPARENT = "traceparent"
+# Every consumer of this process gets the same records within moments: an event is parsed once.
+_RECENT_MAX = 1024
+_recent: dict[str, tuple[Record, EventMeta, Message]] = {}
 
 
 class BadRecord(ValueError):
@@ -69,7 +72,11 @@ def record(event: OutboxEvent) -> Record:
 
 
 def decode(record: Record) -> tuple[EventMeta, Message]:
-    """The event in `record` and its metadata. Raises BadRecord."""
+    """The event in `record` and its metadata, to be read only: other consumers get the same
+    objects. Raises BadRecord."""
+    known = _recent.get(record.event_id)
+    if known is not None and known[0].payload is record.payload and known[0].topic == record.topic:
+        return known[1], known[2]
     try:
         message = message_class(record.topic).FromString(record.payload)
     except DecodeError as error:
@@ -77,4 +84,7 @@ def decode(record: Record) -> tuple[EventMeta, Message]:
     meta: EventMeta = message.meta  # type: ignore[attr-defined]
     if meta.event_id != record.event_id:
         raise BadRecord(f"{record.topic}: record {record.event_id} holds '{meta.event_id}'")
+    _recent[record.event_id] = (record, meta, message)
+    if len(_recent) > _RECENT_MAX:
+        _recent.pop(next(iter(_recent)), None)
     return meta, message

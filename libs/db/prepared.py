@@ -43,17 +43,33 @@ _SHAPES_MAX = 16
 class Rows(IteratorResult[*tuple[Any, ...]]):
     """What the driver answered: SQLAlchemy's Result, with the number of rows changed."""
 
-    def __init__(self, metadata: ResultMetaData, rows: Iterator[Any], rowcount: int) -> None:
-        super().__init__(metadata, rows)
+    # What SQLAlchemy forgets when the columns are narrowed; see `_Columns.make_row`.
+    _memoized_keys = frozenset({"_row_getter"})
+
+    def __init__(self, columns: _Columns, rows: Iterator[Any], rowcount: int) -> None:
+        super().__init__(columns.metadata, rows)
         self.rowcount = rowcount
+        if columns.make_row is not None:
+            self.__dict__["_row_getter"] = columns.make_row
 
     @property
     def returns_rows(self) -> bool:
         """False for a change without RETURNING."""
-        return self._metadata is not _NO_COLUMNS
+        return self._metadata is not _NO_COLUMNS.metadata
 
 
-_NO_COLUMNS = SimpleResultMetaData(())
+class _Columns:
+    """The columns of a plan. `make_row` is what SQLAlchemy would work out anew for each result."""
+
+    __slots__ = ("make_row", "metadata")
+
+    def __init__(self, metadata: ResultMetaData) -> None:
+        self.metadata = metadata
+        self.make_row: Any = None
+        self.make_row = Rows(self, iter(()), 0)._row_getter
+
+
+_NO_COLUMNS = _Columns(SimpleResultMetaData(()))
 Answer = CursorResult[*tuple[Any, ...]] | Rows
 
 
@@ -66,7 +82,7 @@ class Plan:
     # Values that are part of the statement; they stand behind the parameters.
     constants: tuple[Any, ...]
     # None for a statement that returns no rows.
-    columns: ResultMetaData | None
+    columns: _Columns | None
     changes: bool
     # Set when some of the values are lists, for IN.
     lists: Lists | None
@@ -127,6 +143,10 @@ class Prepared:
                 answer = self._run(found, parameters)
                 if answer is not None:
                     return answer
+        elif type(parameters) is list and parameters:
+            answer = self._run_each(statement, parameters)
+            if answer is not None:
+                return answer
         _plain.inc()
         return self._connection.execute(statement, parameters)
 
@@ -161,6 +181,22 @@ class Prepared:
         except sqlite3.Error as error:
             self._raise(sql, bound, error)
         return Rows(found.columns, cursor, cursor.rowcount)
+
+    def _run_each(self, statement: Executable, rows: list[Mapping[str, Any]]) -> Rows | None:
+        names = tuple(rows[0])
+        found = self._plans.find(statement, names)
+        if found is None or found.columns is not None or found.lists is not None:
+            return None
+        if any(tuple(row) != names for row in rows):
+            return None
+        try:
+            bound = [found.bind((*row.values(), *found.constants)) for row in rows]
+        except Exception:
+            return None
+        try:
+            return _no_rows(self._raw.executemany(found.sql, bound).rowcount)
+        except sqlite3.Error as error:
+            self._raise(found.sql, bound, error)
 
     def _raise(self, sql: str, bound: Any, error: sqlite3.Error) -> NoReturn:
         raise DBAPIError.instance(
@@ -240,11 +276,11 @@ def _binder(
     return by_position(order), tuple(constants)
 
 
-def _columns(compiled: SQLCompiler, dialect: Dialect) -> ResultMetaData | None:
+def _columns(compiled: SQLCompiler, dialect: Dialect) -> _Columns | None:
     entries = compiled._result_columns
     keys = [entry.keyname for entry in entries]
     if len(set(keys)) != len(keys):
         return None
     processors = [entry.type._cached_result_processor(dialect, None) for entry in entries]
     extra = [tuple(o for o in e.objects if o != e.keyname) for e in entries]
-    return SimpleResultMetaData(keys, extra, _processors=processors)
+    return _Columns(SimpleResultMetaData(keys, extra, _processors=processors))

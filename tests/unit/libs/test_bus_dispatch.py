@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from junglegrid.common.v1.event_pb2 import EventMeta
@@ -9,6 +10,7 @@ from junglegrid.jobs.v1.job_event_pb2 import JobEvent, JobFinished
 
 from libs.bus import Record, only
 from libs.bus.dispatch import Dispatch
+from libs.bus.events import decode
 
 TOPIC = "junglegrid.jobs.v1.JobEvent"
 
@@ -28,3 +30,13 @@ def test_only_what_is_wanted_is_routed() -> None:
     assert routed is not None
     routed(None)  # type: ignore[arg-type]
     assert [fact.has_callback for fact in heard] == [True]
+
+
+def test_an_event_is_parsed_once_for_all_consumers() -> None:
+    record = finished(has_callback=True)
+    meta, event = decode(record)
+    assert decode(replace(record, offset=7)) == (meta, event)
+    assert decode(record)[1] is event
+    other = replace(finished(has_callback=False), event_id=record.event_id)
+    assert other.payload != record.payload
+    assert decode(other)[1] != event

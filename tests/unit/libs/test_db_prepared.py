@@ -45,6 +45,7 @@ from sqlalchemy.pool import StaticPool
 
 from libs.db import Bulk, JsonText, UtcTime
 from libs.db.prepared import Plans, Prepared, plan
+from libs.telemetry import metrics
 
 
 class Color(enum.Enum):
@@ -216,6 +217,10 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "by column": lambda a: [(row._mapping[C.id], row._mapping["name"]) for row in a],
     "mappings": lambda a: [dict(row) for row in a.mappings()],
     "first mapping": lambda a: a.mappings().first(),
+    "fewer columns": lambda a: [tuple(row) for row in a.columns("made_time", "id")],
+    "another column's scalars": lambda a: a.scalars("name").all(),
+    "unique": lambda a: a.columns("version").unique().all(),
+    "in parts": lambda a: [a.fetchone(), a.fetchmany(1), a.fetchall(), a.fetchone()],
     "piecewise": lambda a: list(a.yield_per(1)),
     "keys": lambda a: list(a.keys()),
     "a wrong name": lambda a: a.first().nothing,
@@ -270,6 +275,18 @@ def test_bulk_changes_rows_and_words_its_errors(prepared: Prepared) -> None:
             prepared.execute_bulk(add, rows)
     found = prepared.execute(select(C.id, C.made_time).where(C.id >= 10).order_by(C.id), None)
     assert [tuple(row) for row in found] == [(10, TIME), (11, TIME), (12, None), (13, None)]
+
+
+def test_even_rows_are_one_call_of_the_driver(prepared: Prepared) -> None:
+    add, raised = insert(ITEM), metrics.value("grid_db_plain_statements_total")
+    for n in range(50, 80, 10):
+        rows = [{"id": n + k, "name": f"n{n + k}", "made_time": TIME} for k in range(3)]
+        assert prepared.execute(add, rows).rowcount == 3
+    assert metrics.value("grid_db_plain_statements_total") - raised == 1
+    with pytest.raises(IntegrityError):
+        prepared.execute(add, rows)
+    found = prepared.execute(select(C.made_time).where(C.id >= 50), None).scalars().all()
+    assert found == [TIME] * 9
 
 
 def test_columns_of_one_name_stay_ambiguous(prepared: Prepared) -> None:
