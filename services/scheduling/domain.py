@@ -9,6 +9,7 @@ from enum import StrEnum
 
 # One GPU weighs as much as this many thousandths of a core when shares are compared.
 GPU_WEIGHT_MILLIS = 8_000
+SIMULATED = "simulated"
 DEFAULT_POOL = "default"
 # GPUs of one node are tracked in one 64-bit integer of the row.
 GPUS_MAX = 62
@@ -137,6 +138,13 @@ class NodeInfo:
     simulated: bool
     version: int = 1
     event_seq: int = 0
+
+    def simulates(self, gpu_uuids: tuple[str, ...]) -> bool:
+        """What a task gets here is simulated: its runtime, or one of its GPUs. Work without a GPU
+        is real on a node whose GPUs are not."""
+        if self.runtimes[:1] == (SIMULATED,):
+            return True
+        return any(gpu.simulated for gpu in self.gpus if gpu.uuid in gpu_uuids)
 
 
 @dataclass(frozen=True, slots=True)

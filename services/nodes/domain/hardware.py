@@ -51,3 +51,7 @@ class Inventory:
     daemon_version: str = ""
     slots: int = 0
     simulated: bool = False
+
+    def simulates(self, gpus: tuple[Gpu, ...]) -> bool:
+        """What a task with these GPUs gets here is simulated: its runtime, or one of the GPUs."""
+        return self.runtimes[:1] == ("simulated",) or any(gpu.simulated for gpu in gpus)

@@ -97,7 +97,7 @@ def _terms(placement: Placement, slot: Slot, node: Node | None) -> Terms:
         price_micros_per_hour=placement.price_micros_per_hour,
         reservation_id=placement.reservation_id,
         timeout_seconds=placement.timeout_seconds,
-        simulated=placement.simulated or (node is not None and node.inventory.simulated),
+        simulated=placement.simulated or (node is not None and node.inventory.simulates(slot.gpus)),
         region=node.region if node else "",
         provider_name=node.provider_name if node else "",
     )

@@ -123,7 +123,7 @@ class Planner:
             self.grid.take(hold)
             holds.append(hold)
             prices += found.price
-            simulated = simulated or node.info.simulated
+            simulated = simulated or node.info.simulates(hold.gpu_uuids)
             relaxed = relaxed or found.relaxed
         self.drop(entry.job_id)
         self.queue.served(entry.workspace_id, sum(hold.weight for hold in holds))

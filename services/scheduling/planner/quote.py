@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from services.scheduling.domain import Entry, Gpu, Mode, Quote, Shape, Waiting
+from services.scheduling.domain import SIMULATED, Entry, Gpu, Mode, Quote, Shape, Waiting
 from services.scheduling.planner.grid import Kind
 from services.scheduling.planner.match import (
     GPU_COUNT_TOO_LARGE,
@@ -66,7 +66,9 @@ def quote(planner: Planner, shape: Shape, tasks: int, now: datetime, terms: Term
         wait_seconds_min=least,
         wait_seconds_max=most,
         relaxed=found.relaxed,
-        simulated=likely.key.simulated,
+        simulated=likely.key.simulated
+        if shape.gpu_count
+        else likely.key.runtimes[:1] == (SIMULATED,),
     )
 
 

@@ -67,8 +67,21 @@ async def test_a_placement_reaches_the_node_as_it_was_made(grid: Grid) -> None:
     assert sent.welcome.heartbeat_interval.seconds == 5
     opened = grid.facts("opened")[0]
     assert (opened.price_micros_per_hour, opened.reservation_id) == (800_000, "res_1")
-    assert list(opened.gpus) == [GPU] and opened.simulated  # the node is
+    assert list(opened.gpus) == [GPU] and not opened.simulated
     assert opened.lease.allocation_id == "alc_0"
+
+
+async def test_work_is_simulated_when_a_gpu_of_it_is(grid: Grid) -> None:
+    session = await grid.online()
+    made_up = placed(session.node_id)
+    made_up.allocations[0].gpus[0].simulated = True
+    await apply(grid, made_up)
+    assert grid.facts("opened")[0].simulated
+    cpu_only = placed(session.node_id)
+    cpu_only.allocations[0].allocation_id = "alc_cpu"
+    cpu_only.allocations[0].ClearField("gpus")
+    await apply(grid, cpu_only)
+    assert not grid.facts("opened")[1].simulated  # its command runs for real on that node
 
 
 async def test_each_task_gets_its_own_lease(grid: Grid) -> None:
@@ -120,4 +133,4 @@ async def test_the_close_carries_what_billing_and_jobs_need(grid: Grid) -> None:
     assert (closed.artifacts, closed.artifact_bytes) == (2, 99)
     assert list(closed.missing_artifacts) == ["x"]
     assert (closed.price_micros_per_hour, closed.reservation_id) == (800_000, "res_1")
-    assert (closed.runtime, closed.simulated) == ("sandbox", True)
+    assert (closed.runtime, closed.simulated) == ("sandbox", False)
