@@ -7,6 +7,7 @@ what the database takes for it. A Bulk is compiled once per dialect and hands tu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -54,12 +55,24 @@ class Bulk:
 
 def by_position(order: Sequence[tuple[int, Processor | None]]) -> Callable[[Row], Any]:
     """Makes the driver's tuple: for each of its places, which value of the row, and how."""
-    if all(process is None for _, process in order):
-        places = [place for place, _ in order]
-        return lambda row: tuple([row[place] for place in places])
-    return lambda row: tuple(
-        [row[place] if process is None else process(row[place]) for place, process in order]
-    )
+    pick = _pick([place for place, _ in order])
+    typed = [(at, process) for at, (_, process) in enumerate(order) if process is not None]
+    if not typed:
+        return pick
+
+    def bind(row: Row) -> tuple[Any, ...]:
+        values = list(pick(row))
+        for at, process in typed:
+            values[at] = process(values[at])
+        return tuple(values)
+
+    return bind
+
+
+def _pick(places: list[int]) -> Callable[[Row], tuple[Any, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda row: tuple([row[place] for place in places])
 
 
 def _by_name(places: dict[str, int], processors: dict[str, Processor]) -> Callable[[Row], Any]:
