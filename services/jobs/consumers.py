@@ -32,7 +32,8 @@ def _lease_handlers(service: JobsService) -> Mapping[type[Message], Handler]:
 
     def on_opened(tx: Tx, meta: EventMeta, fact: nodes_pb.LeaseOpened) -> None:
         lease, place = convert.lease(fact.lease), convert.placement(fact)
-        facts.lease_opened(tx, Tenant(meta.workspace_id), lease, place)
+        time = time_of(meta.occurred_time)
+        facts.lease_opened(tx, Tenant(meta.workspace_id), lease, place, time)
 
     def on_claimed(tx: Tx, meta: EventMeta, fact: nodes_pb.LeaseClaimed) -> None:
         lease, time = convert.lease(fact.lease), time_of(fact.claimed_time)
@@ -40,7 +41,8 @@ def _lease_handlers(service: JobsService) -> Mapping[type[Message], Handler]:
 
     def on_progressed(tx: Tx, meta: EventMeta, fact: nodes_pb.LeaseProgressed) -> None:
         lease, reports = convert.lease(fact.lease), convert.reports(fact.phases)
-        facts.lease_progressed(tx, Tenant(meta.workspace_id), lease, reports)
+        time = time_of(meta.occurred_time)
+        facts.lease_progressed(tx, Tenant(meta.workspace_id), lease, reports, time)
 
     def on_started(tx: Tx, meta: EventMeta, fact: nodes_pb.LeaseStarted) -> None:
         started = convert.started(fact)

@@ -121,6 +121,8 @@ async def test_events_tell_every_phase_in_order_and_that_the_image_was_not_used(
     listing = await whole.api.call("GET", f"/v1/jobs/{job_id}/events")
     items: list[dict[str, Any]] = listing["items"]
     assert [item["sequence"] for item in items] == [10 * n for n in range(1, len(items) + 1)]
+    times = [item["created_at"] for item in items]
+    assert times == sorted(times)
     types = [item["type"] for item in items]
     wanted = ["job.submitted", "job.queued", "job.assigned", "job.running", "job.completed"]
     assert [name for name in types if name in wanted] == wanted

@@ -19,7 +19,9 @@ class Change:
     def __init__(self, job: Job, now: datetime, attempt: Attempt | None = None) -> None:
         self.before = job
         self.job = job
-        self.now = now
+        # Facts carry the time at which they happened, by the clock of whoever tells them; a job's
+        # history goes forward all the same.
+        self.now = max(now, job.updated_time)
         self.attempt_before = attempt
         self.attempt = attempt
         self.activities: list[Activity] = []

@@ -31,25 +31,31 @@ class Facts:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 
-    def lease_opened(self, tx: Tx, tenant: Tenant, lease: LeaseRef, placement: Placement) -> None:
+    def lease_opened(
+        self, tx: Tx, tenant: Tenant, lease: LeaseRef, placement: Placement, time: datetime
+    ) -> None:
         """A node has been given the lease."""
         working = Working.of(self._tools, tx)
         job = working.job(tenant, lease.job_id)
         if job is not None:
             attempt = working.attempts(tenant, lease.job_id).get(lease.attempt)
-            working.keep(tenant, leases.opened(job, attempt, lease, placement, tx.now()))
+            working.keep(tenant, leases.opened(job, attempt, lease, placement, time))
 
     def lease_claimed(self, tx: Tx, tenant: Tenant, lease: LeaseRef, time: datetime) -> None:
         """Its start was granted."""
         self._apply(tx, tenant, lease, lambda job, att: leases.claimed(job, att, lease, time))
 
     def lease_progressed(
-        self, tx: Tx, tenant: Tenant, lease: LeaseRef, reports: Sequence[PhaseReport]
+        self,
+        tx: Tx,
+        tenant: Tenant,
+        lease: LeaseRef,
+        reports: Sequence[PhaseReport],
+        time: datetime,
     ) -> None:
         """A slow step before the start."""
-        now = tx.now()
         self._apply(
-            tx, tenant, lease, lambda job, att: leases.progressed(job, att, lease, reports, now)
+            tx, tenant, lease, lambda job, att: leases.progressed(job, att, lease, reports, time)
         )
 
     def lease_started(self, tx: Tx, tenant: Tenant, lease: LeaseRef, fact: LeaseStarted) -> None:
