@@ -122,8 +122,13 @@ class Tx:
             self._prepared.execute_bulk(self._outbox, [outbox_row(e, now) for e in self.events])
 
     def close(self) -> None:
-        """Ends its validity; the database calls it."""
+        """Ends its validity; the database calls it, when it has taken `events` and `hooks`. What
+        was remembered mostly refers back here: let go, it needs no search for cycles."""
         self._open = False
+        self._last.clear()
+        self._memo.clear()
+        self.events.clear()
+        self.hooks.clear()
 
     def _check(self) -> None:
         if not self._open:
