@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -313,3 +315,24 @@ async def test_a_row_that_never_holds_still_is_a_conflict() -> None:
     with pytest.raises(Conflict):
         await retry_stale(work, attempts=3)
     assert tries == 3
+
+
+async def test_what_a_unit_remembered_needs_no_collector(database: Database) -> None:
+    class Remembered:
+        tx: Tx | None = None
+
+    def work(tx: Tx) -> weakref.ref[Remembered]:
+        found = tx.memo("key", Remembered)
+        found.tx = tx
+        tx.before_commit(lambda: tx.after_commit(lambda: told.append(found.tx is not None)))
+        return weakref.ref(found)
+
+    told: list[bool] = []
+    gc.disable()
+    try:
+        left = await database.write(work)
+        await asyncio.sleep(0)
+        assert left() is None
+    finally:
+        gc.enable()
+    assert told == [True]
