@@ -13,8 +13,8 @@ class BillingConfig:
 
     # Part of every charge that stays with the platform; the rest is owed for the node.
     platform_fee_basis_points: int = 1_500
-    # After this long without a word of its job, jobs is asked about a hold, which is given back when
-    # there is no such job or it is over: however long the bus is out, a living job keeps its hold.
+    # After this long without a word of its job, jobs is asked about a hold. It is given back when
+    # there is no such job or it is over: however long the bus is out, a living job keeps it.
     orphan_seconds: float = 45.0
     # A final job whose lease never closed gets its hold back after this long.
     late_close_seconds: float = 3_600.0

@@ -33,13 +33,15 @@ async def dies(whole: Stack, failpoint: str) -> str:
     return job_id
 
 
-async def ends_once(whole: Stack, job_id: str, *, attempts: int) -> dict[str, Any]:
-    """Completed, after that many attempts, with one log and one artifact."""
+async def ends_once(whole: Stack, job_id: str, *attempts: int) -> dict[str, Any]:
+    """Completed, after one of those numbers of attempts, with one log and one artifact."""
     await whole.finished(job_id, 60)
     job = await whole.settled(job_id)
     assert (job["status"], job["exit_code"]) == ("completed", 0)
-    assert (len(job["attempts"]), job["retry_count"]) == (attempts, attempts - 1)
-    last = [each for each in await whole.lines(job_id) if each["attempt"] == attempts]
+    made = len(job["attempts"])
+    assert made in attempts
+    assert job["retry_count"] == made - 1
+    last = [each for each in await whole.lines(job_id) if each["attempt"] == made]
     assert [each["message"] for each in last if each["stream"] == "stdout"] == ["ran"]
     listing = await whole.api.call("GET", f"/v1/jobs/{job_id}/artifacts")
     assert [each["filename"] for each in listing["artifacts"]] == ["a.txt"]
@@ -60,7 +62,7 @@ async def test_the_daemon_dies_and_comes_back(failpoint: str, attempts: int) -> 
     async with stack(runtime="sandbox", overrides=FAST) as whole:
         job_id = await dies(whole, failpoint)
         await whole.nodes[0].start()
-        await ends_once(whole, job_id, attempts=attempts)
+        await ends_once(whole, job_id, attempts)
 
 
 async def test_the_daemon_dies_for_good_and_another_node_takes_over() -> None:
@@ -69,19 +71,21 @@ async def test_the_daemon_dies_for_good_and_another_node_takes_over() -> None:
         await second.stop()
         job_id = await dies(whole, "node.claim.after_grant")
         await second.start()
-        await ends_once(whole, job_id, attempts=2)
+        await ends_once(whole, job_id, 2)
         assert first.process.returncode is not None
 
 
 @pytest.mark.parametrize(
     ("failpoint", "attempts"),
     [
-        ("nodes.open_lease.after_commit", 1),
-        ("nodes.claim.after_grant", 2),  # the answer is lost, and the next session is another
-        ("nodes.complete.after_commit", 1),
+        ("nodes.open_lease.after_commit", (1,)),
+        # The answer is lost. Asked again by the same session it is given again, since nothing was
+        # started; a session that was opened meanwhile does not get it, and the next attempt runs.
+        ("nodes.claim.after_grant", (1, 2)),
+        ("nodes.complete.after_commit", (1,)),
     ],
 )
-async def test_the_grid_dies_and_comes_back(failpoint: str, attempts: int) -> None:
+async def test_the_grid_dies_and_comes_back(failpoint: str, attempts: tuple[int, ...]) -> None:
     async with stack(runtime="sandbox", overrides=FAST) as whole:
         await whole.grid.stop()
         await whole.grid.start(failpoint=f"{failpoint}=kill")
@@ -89,4 +93,4 @@ async def test_the_grid_dies_and_comes_back(failpoint: str, attempts: int) -> No
         job_id = await whole.submit(command=WORK)
         await whole.grid.process.wait()
         await whole.grid.start()
-        await ends_once(whole, job_id, attempts=attempts)
+        await ends_once(whole, job_id, *attempts)
