@@ -77,7 +77,7 @@ proto-accept: ## Make the present contracts the baseline: NOTE="what changed and
 
 openapi: ## Write the public API's OpenAPI document to build/openapi.json
 	@$(DEV)
-	@$(PYTHON) -m gateway.transcoder.openapi > build/openapi.json
+	@$(PYTHON) -m deploy.openapi > build/openapi.json
 	@echo build/openapi.json
 
 lock: ## Pin requirements/*.in again, with hashes
